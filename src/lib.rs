@@ -1,1 +1,7 @@
+//! Weir forwards audit logs and metrics out of developer workspaces and counts every loss by reason.
 
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod metrics;
+pub mod upstream;

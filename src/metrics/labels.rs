@@ -1,0 +1,92 @@
+//! The label values of the catalogue, as types: what is not listed here cannot be counted.
+
+/// An enum whose variants are the values of one label; each value is spelled once.
+macro_rules! label_values {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Every variant, in the order of [`Self::VALUES`].
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// Every value that the label takes.
+            pub const VALUES: &'static [&'static str] = &[$($value,)+];
+
+            /// The value as it is scraped.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $value,)+ }
+            }
+        }
+    };
+}
+
+label_values! {
+    /// Why a batch that was received will never be delivered.
+    pub enum DropReason {
+        /// The buffer had no room, under the policy that was chosen.
+        BufferFull = "buffer_full",
+        /// The control plane will not take it.
+        ForwardFailed = "forward_failed",
+        /// The spool had no room.
+        SpoolFull = "spool_full",
+        /// A record of the spool was damaged.
+        SpoolCorrupt = "spool_corrupt",
+        /// Older than the age to which delivery is tried.
+        Expired = "expired",
+        /// Still held when the drain deadline passed.
+        Shutdown = "shutdown",
+    }
+}
+
+label_values! {
+    /// Why a frame carried nothing usable.
+    pub enum FrameFault {
+        /// A tag that is neither 1 nor 2; the connection is closed.
+        Tag = "tag",
+        /// A declared length over 32 KiB; the connection is closed.
+        TooLarge = "too_large",
+        /// The connection ended, or failed, inside a frame.
+        Truncated = "truncated",
+        /// Not a protobuf message that a Go peer would decode; the connection goes on.
+        Undecodable = "undecodable",
+        /// A V2 envelope with neither logs nor status; the connection goes on.
+        Empty = "empty",
+    }
+}
+
+label_values! {
+    /// What a dial came to.
+    pub enum DialOutcome {
+        /// The connection stands.
+        Connected = "connected",
+        /// No TCP connection: name not found, refused, reset, or refused by the proxy.
+        Unreachable = "unreachable",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// 401 or 403: the token is not accepted, or not yet.
+        Unauthorized = "unauthorized",
+        /// 400: the API version is not supported.
+        Version = "version",
+        /// Any other answer that is not the expected one.
+        Http = "http",
+        /// Nothing was answered in time.
+        Timeout = "timeout",
+    }
+}
+
+label_values! {
+    /// What was seen of an attempt to forward a request.
+    pub enum AttemptOutcome {
+        /// Answered with a message.
+        Accepted = "accepted",
+        /// Certainly not seen by the control plane; made again.
+        Retry = "retry",
+        /// Answered with an error.
+        Refused = "refused",
+        /// The control plane does not have the method.
+        Rejected = "rejected",
+        /// Written, and no usable answer came.
+        Ambiguous = "ambiguous",
+    }
+}

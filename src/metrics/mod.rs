@@ -1,0 +1,179 @@
+//! What every stage counts, in handles that are looked up once.
+//!
+//! The names stand in [`catalog`]. The flow of batches itself is not counted here but in
+//! [`crate::buffer::ledger`], from which the exposition takes one exact snapshot per scrape.
+
+pub mod catalog;
+mod labels;
+
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
+
+use catalog::{Family, Kind};
+pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+
+/// The handles of all stages of the sidecar. Clones count into the same series.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// What the audit socket counts.
+    pub ingest: IngestMetrics,
+    /// What the link to the control plane counts.
+    pub upstream: UpstreamMetrics,
+    /// What the forwarder counts.
+    pub forward: ForwardMetrics,
+    /// Panics in this process.
+    pub panics: IntCounter,
+}
+
+impl Metrics {
+    /// Handles at 0, with every series of the catalogue in being.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            ingest: IngestMetrics {
+                rejected: each(&catalog::FRAMES_REJECTED)?,
+                open: gauge(&catalog::CONNECTIONS)?,
+                accepted: counter(&catalog::CONNECTIONS_TOTAL)?,
+            },
+            upstream: UpstreamMetrics {
+                connected: gauge(&catalog::UPSTREAM_CONNECTED)?,
+                dials: each(&catalog::UPSTREAM_DIALS)?,
+            },
+            forward: ForwardMetrics {
+                attempts: each(&catalog::FORWARD_ATTEMPTS)?,
+                latency: histogram(&catalog::FORWARD_LATENCY)?,
+                last_success: gauge(&catalog::LAST_SUCCESS)?,
+            },
+            panics: counter(&catalog::PANICS)?,
+        })
+    }
+
+    /// Every collector behind the handles, for a registry.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        vec![
+            Box::new(self.ingest.rejected.clone()),
+            Box::new(self.ingest.open.clone()),
+            Box::new(self.ingest.accepted.clone()),
+            Box::new(self.upstream.connected.clone()),
+            Box::new(self.upstream.dials.clone()),
+            Box::new(self.forward.attempts.clone()),
+            Box::new(self.forward.latency.clone()),
+            Box::new(self.forward.last_success.clone()),
+            Box::new(self.panics.clone()),
+        ]
+    }
+}
+
+/// What the audit socket counts.
+#[derive(Clone, Debug)]
+pub struct IngestMetrics {
+    rejected: IntCounterVec,
+    open: IntGauge,
+    accepted: IntCounter,
+}
+
+impl IngestMetrics {
+    /// Counts a frame that carried nothing usable.
+    pub fn rejected(&self, fault: FrameFault) {
+        self.rejected.with_label_values(&[fault.label()]).inc();
+    }
+
+    /// Counts a connection, open until the guard is dropped.
+    pub fn connection(&self) -> OpenConnection {
+        self.accepted.inc();
+        self.open.inc();
+        OpenConnection(self.open.clone())
+    }
+}
+
+/// An open connection, as the gauge sees it.
+#[derive(Debug)]
+#[must_use = "the connection counts as closed when this is dropped"]
+pub struct OpenConnection(IntGauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What the link to the control plane counts.
+#[derive(Clone, Debug)]
+pub struct UpstreamMetrics {
+    connected: IntGauge,
+    dials: IntCounterVec,
+}
+
+impl UpstreamMetrics {
+    /// Counts a finished dial.
+    pub fn dialled(&self, outcome: DialOutcome) {
+        self.dials.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Says whether the link stands.
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.set(i64::from(connected));
+    }
+
+    /// Whether the link stands.
+    pub fn connected(&self) -> bool {
+        self.connected.get() != 0
+    }
+}
+
+/// What the forwarder counts.
+#[derive(Clone, Debug)]
+pub struct ForwardMetrics {
+    attempts: IntCounterVec,
+    latency: Histogram,
+    last_success: IntGauge,
+}
+
+impl ForwardMetrics {
+    /// Counts a finished attempt.
+    pub fn attempted(&self, outcome: AttemptOutcome) {
+        self.attempts.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Records an acknowledged batch: its age, in seconds, since it was received.
+    pub fn delivered(&self, age_seconds: f64) {
+        self.latency.observe(age_seconds);
+    }
+
+    /// Records when the control plane last acknowledged anything, in Unix seconds.
+    pub fn succeeded_at(&self, unix_seconds: i64) {
+        self.last_success.set(unix_seconds);
+    }
+
+    /// When the control plane last acknowledged anything, in Unix seconds; 0 before the first time.
+    pub fn last_success(&self) -> i64 {
+        self.last_success.get()
+    }
+}
+
+fn counter(family: &Family) -> Result<IntCounter, prometheus::Error> {
+    debug_assert!(family.labels.is_empty() && family.kind == Kind::Counter);
+    IntCounter::new(family.name, family.help)
+}
+
+fn gauge(family: &Family) -> Result<IntGauge, prometheus::Error> {
+    debug_assert!(family.labels.is_empty() && family.kind == Kind::Gauge);
+    IntGauge::new(family.name, family.help)
+}
+
+fn histogram(family: &Family) -> Result<Histogram, prometheus::Error> {
+    let buckets = match family.kind {
+        Kind::Histogram(bounds) => bounds.to_vec(),
+        Kind::Counter | Kind::Gauge => Vec::new(),
+    };
+    Histogram::with_opts(HistogramOpts::new(family.name, family.help).buckets(buckets))
+}
+
+/// A counter for each value of the family's one label, all in being at 0.
+fn each(family: &Family) -> Result<IntCounterVec, prometheus::Error> {
+    let names: Vec<_> = family.labels.iter().map(|label| label.name).collect();
+    let vec = IntCounterVec::new(Opts::new(family.name, family.help), &names)?;
+    for value in family.labels.iter().flat_map(|label| label.values) {
+        vec.with_label_values(&[value]).reset();
+    }
+    Ok(vec)
+}
