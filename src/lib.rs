@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod buffer;
 pub mod metrics;
 pub mod upstream;

@@ -1,0 +1,106 @@
+//! One batch: a request as its sender framed it, on its way from the socket to the control plane.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::ledger::{Stake, Tally};
+
+/// What keeps its order: all batches of a lane are delivered in the order in which they were received.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LaneKey {
+    /// All senders of one boundary session, by its id as it stands in the request.
+    Session(Bytes),
+    /// A sender that names no session (every release up to v0.9.0), by the number of its connection.
+    Connection(u64),
+}
+
+/// A batch as it was read, before it is entered in the books.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The encoded `ReportBoundaryLogsRequest`, known to decode.
+    pub payload: Bytes,
+    /// How many log entries it holds.
+    pub logs: u64,
+    /// Where it keeps its order.
+    pub lane: LaneKey,
+    /// The confined process that the request names; empty when it names none.
+    pub process: Bytes,
+    /// Whether it means the same when it is concatenated with another of its session and process.
+    pub mergeable: bool,
+    /// When it was read whole.
+    pub received_at: Instant,
+}
+
+/// A batch that is entered in the books. It has one owner at a time and ends only through the ledger.
+#[derive(Debug)]
+#[must_use = "a batch that is merely dropped unbalances the books"]
+pub struct Batch {
+    arrival: Arrival,
+    /// The last attempt to send it had an unknown fate.
+    ambiguous: bool,
+    pub(super) stake: Stake,
+}
+
+impl Batch {
+    pub(super) fn new(arrival: Arrival, stake: Stake) -> Self {
+        Self {
+            arrival,
+            ambiguous: false,
+            stake,
+        }
+    }
+
+    /// The encoded request.
+    pub fn payload(&self) -> &Bytes {
+        &self.arrival.payload
+    }
+
+    /// Where it keeps its order.
+    pub fn lane(&self) -> &LaneKey {
+        &self.arrival.lane
+    }
+
+    /// When it was read whole.
+    pub fn received_at(&self) -> Instant {
+        self.arrival.received_at
+    }
+
+    /// What it counts for.
+    pub fn tally(&self) -> Tally {
+        self.stake.tally()
+    }
+
+    /// Whether this batch and `next` of the same lane may be sent as one request.
+    pub fn merges_with(&self, next: &Self) -> bool {
+        self.arrival.mergeable
+            && next.arrival.mergeable
+            && self.arrival.lane == next.arrival.lane
+            && self.arrival.process == next.arrival.process
+    }
+
+    /// An attempt to send it had an unknown fate: the next one may deliver it twice.
+    pub fn mark_ambiguous(&mut self) {
+        self.ambiguous = true;
+    }
+
+    pub(super) fn take_ambiguity(&mut self) -> bool {
+        std::mem::take(&mut self.ambiguous)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A mergeable batch of one byte a log.
+    pub(crate) fn arrival(session: &'static [u8], logs: u64) -> Arrival {
+        Arrival {
+            payload: Bytes::from(vec![0; usize::try_from(logs).unwrap()]),
+            logs,
+            lane: LaneKey::Session(Bytes::from_static(session)),
+            process: Bytes::new(),
+            mergeable: true,
+            received_at: Instant::now(),
+        }
+    }
+}

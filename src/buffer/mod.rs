@@ -1,0 +1,206 @@
+//! Between the socket and the link: a bounded buffer and the ledger that accounts for it.
+
+pub mod batch;
+pub mod ledger;
+pub mod queue;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::metrics::DropReason;
+use batch::{Arrival, Batch};
+use ledger::Ledger;
+use queue::{Cargo, Limits, Queue};
+
+/// What happens to a batch for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The batch that has just come is dropped, as the Go agent does.
+    DropNewest,
+    /// The oldest batches that no call carries are dropped until the new one fits.
+    DropOldest,
+    /// The sender waits for room; when the deadline passes, the new batch is dropped.
+    Block {
+        /// How long a sender waits at most.
+        deadline: Duration,
+    },
+}
+
+/// The buffer, shared by the connections that fill it and the forwarder that empties it.
+#[derive(Debug)]
+pub struct Buffer {
+    state: Mutex<State>,
+    ledger: Arc<Ledger>,
+    when_full: WhenFull,
+    /// A lane may have got something to give.
+    arrived: Notify,
+    /// Room may have become free. Waiters are woken one after another, in the order in which they came.
+    room: Notify,
+    /// Nothing waits and nothing is out.
+    idle: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    /// Whatever comes, or comes back, is dropped.
+    closed: bool,
+}
+
+impl Buffer {
+    /// An empty buffer.
+    pub fn new(limits: Limits, when_full: WhenFull, ledger: Arc<Ledger>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                queue: Queue::new(limits),
+                closed: false,
+            }),
+            ledger,
+            when_full,
+            arrived: Notify::new(),
+            room: Notify::new(),
+            idle: Notify::new(),
+        })
+    }
+
+    /// The books of this buffer.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Receives a batch: enters it in the books and stores it, or drops what the policy says must go.
+    ///
+    /// Waits only under [`WhenFull::Block`], at most for its deadline. The batch counts as received, and as held in
+    /// memory, while it waits.
+    pub async fn receive(&self, arrival: Arrival) {
+        let batch = self.ledger.receive(arrival);
+        let Err(batch) = self.store(batch) else {
+            return;
+        };
+        match self.when_full {
+            WhenFull::DropNewest => self.ledger.dropped([batch], DropReason::BufferFull),
+            WhenFull::DropOldest => self.store_over_oldest(batch),
+            WhenFull::Block { deadline } => self.store_within(batch, deadline).await,
+        }
+    }
+
+    /// Waits until a lane has something to give, and takes it: one batch, or as many as merge and together stay
+    /// within `max_bytes`.
+    ///
+    /// Dropping the future takes nothing.
+    pub async fn take(&self, max_bytes: u64) -> Cargo {
+        loop {
+            if let Some(cargo) = self.state().queue.take(max_bytes) {
+                return cargo;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Ends a cargo: what is left in it waits again in its old place, its lane may give again.
+    pub fn settle(&self, cargo: Cargo) {
+        let mut state = self.state();
+        state.queue.settle(cargo);
+        if state.closed {
+            self.drop_all(&mut state, DropReason::Shutdown);
+        }
+        let idle = state.queue.is_idle();
+        drop(state);
+        self.arrived.notify_one();
+        self.room.notify_one();
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Drops what waits and was received before `cutoff`.
+    pub fn expire(&self, cutoff: Instant) {
+        let mut state = self.state();
+        while let Some(batch) = state.queue.evict_received_before(cutoff) {
+            self.ledger.dropped([batch], DropReason::Expired);
+        }
+        drop(state);
+        self.room.notify_one();
+    }
+
+    /// Waits until nothing waits and nothing is out.
+    pub async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.state().queue.is_idle() {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Drops all that waits as lost at shutdown, and whatever comes or comes back from now on.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        self.drop_all(&mut state, DropReason::Shutdown);
+        drop(state);
+        self.room.notify_one();
+    }
+
+    /// When the oldest batch that is held was received.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.state().queue.oldest()
+    }
+
+    /// Stores the batch, or drops it when the buffer is closed.
+    fn store(&self, batch: Batch) -> Result<(), Batch> {
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            self.ledger.dropped([batch], DropReason::Shutdown);
+            return Ok(());
+        }
+        state.queue.push(batch)?;
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    fn store_over_oldest(&self, mut batch: Batch) {
+        loop {
+            let Some(oldest) = self.state().queue.evict_oldest() else {
+                return self.ledger.dropped([batch], DropReason::BufferFull);
+            };
+            self.ledger.dropped([oldest], DropReason::BufferFull);
+            match self.store(batch) {
+                Ok(()) => return,
+                Err(refused) => batch = refused,
+            }
+        }
+    }
+
+    async fn store_within(&self, mut batch: Batch, deadline: Duration) {
+        let deadline = Instant::now() + deadline;
+        while timeout_at(deadline, self.room.notified()).await.is_ok() {
+            match self.store(batch) {
+                // The room may be enough for the next waiter too.
+                Ok(()) => return self.room.notify_one(),
+                Err(refused) => batch = refused,
+            }
+        }
+        self.ledger.dropped([batch], DropReason::BufferFull);
+    }
+
+    fn drop_all(&self, state: &mut State, reason: DropReason) {
+        while let Some(batch) = state.queue.evict_oldest() {
+            self.ledger.dropped([batch], reason);
+        }
+    }
+
+    /// No operation of the queue leaves it half done, so a poisoned lock protects a whole queue.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

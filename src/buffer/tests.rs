@@ -1,0 +1,182 @@
+use super::*;
+use crate::buffer::batch::tests::arrival;
+
+const ONE: Limits = Limits {
+    max_batches: 1,
+    max_bytes: 100,
+};
+const DEADLINE: Duration = Duration::from_secs(5);
+
+fn buffer(limits: Limits, when_full: WhenFull) -> Arc<Buffer> {
+    Buffer::new(limits, when_full, Ledger::new())
+}
+
+/// Takes the next cargo, ends all of it as forwarded and returns how many logs each of its batches had.
+async fn forward(buffer: &Buffer) -> Vec<u64> {
+    let mut cargo = buffer.take(u64::MAX).await;
+    let logs = cargo
+        .front(usize::MAX)
+        .map(|batch| batch.tally().logs)
+        .collect();
+    let count = cargo.len();
+    buffer.ledger().launch(cargo.front_mut(count));
+    buffer.ledger().forwarded(cargo.remove_front(count));
+    buffer.settle(cargo);
+    logs
+}
+
+#[tokio::test]
+async fn drop_newest_keeps_what_was_there() {
+    let buffer = buffer(ONE, WhenFull::DropNewest);
+    buffer.receive(arrival(b"s", 1)).await;
+    buffer.receive(arrival(b"s", 2)).await;
+    assert_eq!(forward(&buffer).await, [1]);
+    let books = buffer.ledger().snapshot();
+    assert_eq!(books.dropped(DropReason::BufferFull).logs, 2);
+    assert_eq!(books.imbalance(), 0);
+}
+
+#[tokio::test]
+async fn drop_oldest_makes_room_for_what_comes() {
+    let buffer = buffer(ONE, WhenFull::DropOldest);
+    buffer.receive(arrival(b"s", 1)).await;
+    buffer.receive(arrival(b"t", 2)).await;
+    assert_eq!(forward(&buffer).await, [2]);
+    let books = buffer.ledger().snapshot();
+    assert_eq!(books.dropped(DropReason::BufferFull).logs, 1);
+    assert_eq!(books.imbalance(), 0);
+}
+
+#[tokio::test]
+async fn drop_oldest_drops_what_comes_when_all_is_out() {
+    let buffer = buffer(ONE, WhenFull::DropOldest);
+    buffer.receive(arrival(b"s", 1)).await;
+    let cargo = buffer.take(u64::MAX).await;
+    buffer.receive(arrival(b"s", 2)).await;
+    assert_eq!(
+        buffer
+            .ledger()
+            .snapshot()
+            .dropped(DropReason::BufferFull)
+            .logs,
+        2
+    );
+    buffer.settle(cargo);
+    assert_eq!(forward(&buffer).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn block_waits_for_room() {
+    let buffer = buffer(ONE, WhenFull::Block { deadline: DEADLINE });
+    buffer.receive(arrival(b"s", 1)).await;
+    let (_, first) = tokio::join!(buffer.receive(arrival(b"s", 2)), forward(&buffer));
+    assert_eq!(first, [1]);
+    assert_eq!(forward(&buffer).await, [2]);
+    assert_eq!(buffer.ledger().snapshot().dropped_in_all().logs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn block_drops_the_newest_at_its_deadline() {
+    let buffer = buffer(ONE, WhenFull::Block { deadline: DEADLINE });
+    buffer.receive(arrival(b"s", 1)).await;
+    let before = Instant::now();
+    buffer.receive(arrival(b"s", 2)).await;
+    assert_eq!(before.elapsed(), DEADLINE);
+    assert_eq!(
+        buffer
+            .ledger()
+            .snapshot()
+            .dropped(DropReason::BufferFull)
+            .logs,
+        2
+    );
+    assert_eq!(forward(&buffer).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_for_many_wakes_all_who_wait() {
+    let limits = Limits {
+        max_batches: 10,
+        max_bytes: 10,
+    };
+    let buffer = buffer(limits, WhenFull::Block { deadline: DEADLINE });
+    buffer.receive(arrival(b"s", 10)).await;
+    let before = Instant::now();
+    tokio::join!(
+        buffer.receive(arrival(b"a", 1)),
+        buffer.receive(arrival(b"b", 1)),
+        buffer.receive(arrival(b"c", 1)),
+        forward(&buffer),
+    );
+    assert_eq!(
+        before.elapsed(),
+        Duration::ZERO,
+        "no one waited for the deadline"
+    );
+    assert_eq!(buffer.ledger().snapshot().dropped_in_all().logs, 0);
+}
+
+#[tokio::test]
+async fn what_comes_back_is_delivered_before_what_came_later() {
+    let buffer = buffer(
+        Limits {
+            max_batches: 9,
+            max_bytes: 100,
+        },
+        WhenFull::DropNewest,
+    );
+    buffer.receive(arrival(b"s", 1)).await;
+    let cargo = buffer.take(u64::MAX).await;
+    buffer.receive(arrival(b"s", 2)).await;
+    buffer.settle(cargo);
+    assert_eq!(forward(&buffer).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_closed_buffer_counts_everything_as_lost_at_shutdown() {
+    let buffer = buffer(
+        Limits {
+            max_batches: 9,
+            max_bytes: 100,
+        },
+        WhenFull::DropNewest,
+    );
+    buffer.receive(arrival(b"s", 1)).await;
+    let cargo = buffer.take(u64::MAX).await;
+    buffer.receive(arrival(b"t", 2)).await;
+    buffer.close();
+    buffer.receive(arrival(b"u", 4)).await;
+    assert_eq!(
+        buffer
+            .ledger()
+            .snapshot()
+            .dropped(DropReason::Shutdown)
+            .logs,
+        6
+    );
+    buffer.settle(cargo);
+    let books = buffer.ledger().snapshot();
+    assert_eq!(books.dropped(DropReason::Shutdown).logs, 7);
+    assert_eq!((books.in_memory.logs, books.imbalance()), (0, 0));
+    buffer.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn expiry_takes_only_what_is_too_old() {
+    let buffer = buffer(
+        Limits {
+            max_batches: 9,
+            max_bytes: 100,
+        },
+        WhenFull::DropNewest,
+    );
+    buffer.receive(arrival(b"s", 1)).await;
+    tokio::time::advance(DEADLINE).await;
+    buffer.receive(arrival(b"s", 2)).await;
+    buffer.expire(Instant::now());
+    assert_eq!(
+        buffer.ledger().snapshot().dropped(DropReason::Expired).logs,
+        1
+    );
+    assert_eq!(forward(&buffer).await, [2]);
+}
