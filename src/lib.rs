@@ -6,3 +6,4 @@ pub mod backoff;
 pub mod buffer;
 pub mod metrics;
 pub mod upstream;
+pub mod wire;
