@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod buffer;
+pub mod ingest;
 pub mod metrics;
 pub mod upstream;
 pub mod wire;
