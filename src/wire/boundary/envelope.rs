@@ -32,6 +32,18 @@ pub struct Logs {
     pub summary: Summary,
 }
 
+impl Logs {
+    /// The sender's session; empty from senders without sessions.
+    pub fn session_id(&self) -> &str {
+        self.summary.session_id.of(&self.payload)
+    }
+
+    /// The confined process; empty when not told.
+    pub fn process(&self) -> &str {
+        self.summary.process.of(&self.payload)
+    }
+}
+
 /// Increments of the sender's own drop counters; what it reports as zero or less counts as 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SenderDrops {

@@ -10,8 +10,8 @@ mod envelope;
 mod field;
 mod frame;
 mod request;
-//T
-//TT
+#[cfg(test)]
+mod tests;
 
 pub use envelope::{Logs, Message, SenderDrops, open};
 pub use field::{Fault, Malformed, Span};

@@ -43,7 +43,7 @@ const TEXTS: [&[u8]; 12] = [
 
 /// Makes encoded `ReportBoundaryLogsRequest`s and `BoundaryMessage`s.
 #[derive(Debug)]
-pub struct Mutator {
+pub(crate) struct Mutator {
     rng: Rng,
 }
 
@@ -71,23 +71,25 @@ enum Value {
 }
 
 impl Mutator {
-    pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::with_seed(seed) }
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::with_seed(seed),
+        }
     }
 
     /// A request that every receiver decodes.
-    pub fn valid_request(&mut self) -> Vec<u8> {
+    pub(crate) fn valid_request(&mut self) -> Vec<u8> {
         encode(&self.request())
     }
 
     /// A request with none to five faults.
-    pub fn request_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn request_bytes(&mut self) -> Vec<u8> {
         let fields = self.request();
         self.damaged(fields)
     }
 
     /// An envelope with none to five faults.
-    pub fn envelope_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn envelope_bytes(&mut self) -> Vec<u8> {
         let members = self.rng.usize(..5);
         let fields = (0..members)
             .map(|_| match self.rng.bool() {
@@ -100,8 +102,9 @@ impl Mutator {
 
     fn request(&mut self) -> Vec<Field> {
         let logs = self.rng.usize(..4);
-        let mut fields: Vec<_> =
-            (0..logs).map(|_| field(1, Value::Message(self.log()))).collect();
+        let mut fields: Vec<_> = (0..logs)
+            .map(|_| field(1, Value::Message(self.log())))
+            .collect();
         if self.rng.bool() {
             fields.push(field(2, text("6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d")));
         }
@@ -256,7 +259,12 @@ impl Mutator {
 }
 
 fn field(number: u64, value: Value) -> Field {
-    Field { number, wire_type: None, padding: [0; 2], value }
+    Field {
+        number,
+        wire_type: None,
+        padding: [0; 2],
+        value,
+    }
 }
 
 fn text(text: &str) -> Value {
@@ -275,7 +283,11 @@ fn encode(fields: &[Field]) -> Vec<u8> {
         };
         let [key_padding, padding] = field.padding;
         let key = |wire_type: u8| field.number << 3 | u64::from(wire_type);
-        put_varint(&mut out, key(field.wire_type.unwrap_or(natural)), key_padding);
+        put_varint(
+            &mut out,
+            key(field.wire_type.unwrap_or(natural)),
+            key_padding,
+        );
         match &field.value {
             Value::Varint(value) => put_varint(&mut out, *value, padding),
             Value::I64 => out.extend([0x11; 8]),
