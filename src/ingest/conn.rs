@@ -67,7 +67,8 @@ async fn read(stream: &UnixStream, seat: &Seat, stage: &Stage) {
             chunk: unread.capacity(),
             activity: Activity::default(),
         };
-        let taken = turn.take(&mut unread).await;
+        // In memory of its own, which a connection that is idle does not hold: it is most of the task's state.
+        let taken = Box::pin(turn.take(&mut unread)).await;
         seat.record(turn.activity);
         if let Err(fault) = taken {
             // Closed without another look: past this header no frame can be found.

@@ -206,18 +206,25 @@ fn batch(session: &str, logs: usize) -> Vec<u8> {
     frame(2, &field(1, &request(session, logs, 20)))
 }
 
-/// Runs the test of this name again in a process that has nothing else to do. `true` in that process, `false`
-/// in the first one, once the other has passed.
+/// In the process of [`alone`]: which test it is there for.
+const ALONE: &str = "WEIR_TEST_ALONE";
+
+/// The test of this name, to be run in a process that has nothing else to do.
+fn alone(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([name, "--exact", "--nocapture"])
+        .env(ALONE, name);
+    command
+}
+
+/// Runs the test of this name again in a process of its own. `true` in that process, `false` in the first one,
+/// once the other has passed.
 fn is_alone(name: &str) -> bool {
-    const ALONE: &str = "WEIR_TEST_ALONE";
     if std::env::var(ALONE).is_ok_and(|value| value == name) {
         return true;
     }
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(ALONE, name)
-        .output()
-        .unwrap();
+    let run = alone(name).output().unwrap();
     let output = String::from_utf8_lossy(&run.stdout);
     assert!(
         run.status.success() && output.contains("1 passed"),
