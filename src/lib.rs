@@ -4,5 +4,6 @@
 
 pub mod backoff;
 pub mod buffer;
+pub mod forward;
 pub mod metrics;
 pub mod upstream;

@@ -6,6 +6,8 @@
 pub mod catalog;
 mod labels;
 
+use std::time::Duration;
+
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
@@ -134,14 +136,14 @@ impl ForwardMetrics {
         self.attempts.with_label_values(&[outcome.label()]).inc();
     }
 
-    /// Records an acknowledged batch: its age, in seconds, since it was received.
-    pub fn delivered(&self, age_seconds: f64) {
-        self.latency.observe(age_seconds);
+    /// Records the age at which a batch was acknowledged, since it was received.
+    pub fn delivered(&self, age: Duration) {
+        self.latency.observe(age.as_secs_f64());
     }
 
     /// Records when the control plane last acknowledged anything, in Unix seconds.
-    pub fn succeeded_at(&self, unix_seconds: i64) {
-        self.last_success.set(unix_seconds);
+    pub fn succeeded_at(&self, unix_seconds: u64) {
+        self.last_success.set(unix_seconds.cast_signed());
     }
 
     /// When the control plane last acknowledged anything, in Unix seconds; 0 before the first time.
