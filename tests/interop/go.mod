@@ -7,4 +7,8 @@ require (
 	google.golang.org/protobuf v1.36.11
 )
 
-require golang.org/x/sync v0.8.0 // indirect
+require (
+	github.com/zeebo/errs v1.2.2 // indirect
+	golang.org/x/sync v0.8.0 // indirect
+	storj.io/drpc v0.0.34 // indirect
+)
