@@ -6,4 +6,5 @@ pub mod backoff;
 pub mod buffer;
 pub mod forward;
 pub mod metrics;
+pub mod shutdown;
 pub mod upstream;
