@@ -7,4 +7,5 @@ pub mod buffer;
 pub mod forward;
 pub mod metrics;
 pub mod pb;
+pub mod shutdown;
 pub mod upstream;

@@ -1,1 +1,3 @@
+//! The `weir` program.
+
 fn main() {}
