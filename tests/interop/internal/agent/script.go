@@ -362,10 +362,19 @@ func (s *script) otherWaysToCall() {
 	_, err := s.client.Session.Ping()
 	s.results.Check("yamux ping", err)
 	s.results.Check("cancelled call", func() error {
+		stream, err := s.client.Session.OpenStream()
+		if err != nil {
+			return err
+		}
+		conn := drpcconn.New(stream)
+		defer conn.Close()
 		cancelled, cancel := context.WithCancel(ctx)
-		time.AfterFunc(time.Millisecond, cancel)
-		// Whether it ended before that is a matter of luck.
-		_ = s.client.Invoke(cancelled, "ReportBoundaryLogs", BoundaryRequest("cancelled", 0, 5000), &emptypb.Empty{})
+		// Invoked, but the request never comes.
+		if _, err := conn.NewStream(cancelled, peer.ServicePrefix+"UpdateStats", peer.Encoding{}); err != nil {
+			return err
+		}
+		cancel()
+		<-conn.Closed()
 		return s.alive()
 	}())
 }

@@ -476,7 +476,9 @@ func TestRTTDelaysWithoutThrottling(t *testing.T) {
 	if took := time.Since(began); took < rtt || took > 4*rtt {
 		t.Errorf("%d parallel calls took %v, want about %v", calls, took, rtt)
 	}
-	_ = client.Close()
-	f.eventually("closed", func(a Account) bool { return a.Connections.Closed == 1 })
+	if err := client.WebSocket.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	f.eventually("closed", func(a Account) bool { return a.Connections.Closed == 1 && a.Connections.ClosedCleanly == 1 })
 	f.wantClean()
 }
