@@ -9,14 +9,12 @@ use weir::config::{Config, ThisMachine};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
-        Command::Check(arguments) if arguments.connect => unavailable("check --connect"),
         Command::Check(arguments) => with_config(&arguments.flags, |config| {
-            printed(check::report(
-                config,
-                &ThisMachine,
-                &mut stdout(),
-                &mut stderr(),
-            ))
+            let report = check::report(&config, &ThisMachine, &mut stdout(), &mut stderr());
+            match printed(report) {
+                Exit::Done if arguments.connect => unavailable("check --connect"),
+                exit => exit,
+            }
         }),
         Command::Run(flags) => with_config(&flags, |_| unavailable("run")),
         Command::Status(_) => unavailable("status"),
@@ -28,9 +26,9 @@ fn main() -> ExitCode {
 }
 
 /// Runs a command that needs a valid configuration, or lists what is wrong with it.
-fn with_config(flags: &RunFlags, run: impl FnOnce(&Config) -> Exit) -> Exit {
+fn with_config(flags: &RunFlags, run: impl FnOnce(Config) -> Exit) -> Exit {
     match Config::resolve(&flags.0, &ThisMachine) {
-        Ok(config) => run(&config),
+        Ok(config) => run(config),
         Err(faults) => {
             complain(&faults.to_string());
             Exit::Usage

@@ -17,7 +17,8 @@ pub use ready::Ready;
 ///
 /// Settings are taken from flags, then from the environment, then from the file given by --config
 /// (TOML; keys are the flag names in snake case), then from the defaults. An empty variable counts
-/// as unset, except for --prometheus-address, where empty means off.
+/// as unset, except for --prometheus-address, where empty means off. Relative paths start from the
+/// working directory.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, propagate_version = true)]
 pub struct Cli {
@@ -89,4 +90,24 @@ pub enum MetricsCommand {
     Docs,
     /// Print an exposition page with every series at zero
     Dump,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_parsed_command_line_hides_its_secrets() {
+        let cli = Cli::try_parse_from(["weir", "run", "--agent-token=s3cr3t", "--role=x"]).unwrap();
+        let shown = format!("{cli:?}");
+        assert!(shown.contains("agent-token"), "{shown}");
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+    }
 }

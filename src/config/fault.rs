@@ -9,7 +9,7 @@ const SHOWN_CHARS: usize = 80;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(super) enum Origin {
     /// The command line.
     Flag,
     /// This environment variable.
@@ -85,7 +85,7 @@ pub(super) fn quoted(value: &str) -> String {
 /// One thing that is wrong: the flag (or file) it is about, where the value came from, what was
 /// expected and what came. Secrets are described, never repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(super) struct Fault {
     subject: String,
     message: String,
     origin: Option<Origin>,
@@ -122,13 +122,6 @@ impl fmt::Display for Fault {
 /// Every fault of a configuration; never empty. `Display` prints one line for each.
 #[derive(Debug)]
 pub struct Faults(pub(super) Vec<Fault>);
-
-impl Faults {
-    /// The faults, in the order of the settings in `--help`, those of the file first.
-    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.0.iter()
-    }
-}
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

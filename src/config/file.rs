@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Origin, quoted};
+use super::fault::{Fault, Origin, Wrong, quoted};
 use super::raw::Given;
 use super::setting::{ALL, Setting, Shape};
 
@@ -41,27 +41,26 @@ pub(super) fn parse(
     }
 
     let mut given = Vec::new();
-    for (key, value) in table.get_ref() {
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
         let line = line_of(key.span());
         let name: &str = key.get_ref();
         let Some(setting) = ALL.iter().find(|setting| setting.key() == name) else {
             faults.push(Fault::new(at(line), unknown(name), None));
             continue;
         };
-        match texts(setting.shape, value) {
-            Ok(texts) => {
-                let path = path.to_owned();
-                let origin = Origin::File { path, line };
-                given.push((*setting, Given { texts, origin }));
-            }
+        let path = path.to_owned();
+        let origin = Origin::File { path, line };
+        let value = match texts(setting.shape, value) {
+            Ok(texts) => Given { texts, origin },
             Err(expected) => {
-                let message = format!(
-                    "{name}: expected {expected}, got {}",
-                    type_name(value.get_ref())
-                );
-                faults.push(Fault::new(at(line), message, None));
+                let wrong = Wrong::new(expected, type_name(setting.shape, value.get_ref()));
+                faults.push(Fault::new(at(line), format!("{name}: {wrong}"), None));
+                Given::unusable(origin)
             }
-        }
+        };
+        given.push((*setting, value));
     }
     Some(given)
 }
@@ -94,14 +93,15 @@ fn texts(shape: Shape, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, &'st
 }
 
 /// The type only: the value may be a secret that was not quoted.
-fn type_name(value: &DeValue<'_>) -> &'static str {
+fn type_name(expected: Shape, value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a float",
         DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "an array of something else",
+        DeValue::Array(_) if expected == Shape::List => "an array of other values",
+        DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
 }

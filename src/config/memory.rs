@@ -80,7 +80,7 @@ fn rounded(bytes: u64) -> String {
 
 /// The memory limit of the control group that this process runs in, in bytes: the smallest on the
 /// way to the root. `None` when there is none, or none that can be read.
-pub fn memory_limit(host: &dyn Host) -> Option<u64> {
+pub(crate) fn memory_limit(host: &dyn Host) -> Option<u64> {
     let own = read(host, Path::new("/proc/self/cgroup"))?;
     own.lines().filter_map(|line| limit_of(line, host)).min()
 }

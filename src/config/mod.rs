@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fault::Origin;
 use http::HeaderMap;
 use tracing_subscriber::filter::Targets;
 use url::Url;
@@ -26,11 +27,14 @@ mod show;
 mod token;
 
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 mod tests;
 
-pub use fault::{Fault, Faults, Origin};
+pub use fault::Faults;
 pub use host::{Host, ThisMachine};
-pub use memory::{MemoryBound, memory_limit};
+pub use memory::MemoryBound;
+pub(crate) use memory::memory_limit;
 pub use raw::Flags;
 pub use resolve::resolve_api_socket;
 pub use secret::Secret;

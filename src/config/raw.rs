@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, Origin, Wrong};
 use super::file;
 use super::host::Host;
-use super::setting::{ALL, Fallback, Setting, Shape};
+use super::setting::{Fallback, Setting, Shape};
 
 /// What the command line holds: the values as written, unchecked, so that one run can report
 /// every fault. `Debug` names the flags that are set and hides their values.
@@ -39,10 +39,19 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// The texts of one setting (exactly one, unless it is a list) and where they came from.
+/// The texts of one setting and where they came from: any number for a list, else one, or none
+/// when what was given has no usable form and is a fault already.
 pub(super) struct Given {
     pub(super) texts: Vec<String>,
     pub(super) origin: Origin,
+}
+
+impl Given {
+    /// Given, so that it does not count as missing, but of no usable form.
+    pub(super) fn unusable(origin: Origin) -> Self {
+        let texts = Vec::new();
+        Self { texts, origin }
+    }
 }
 
 /// The strongest layer of every setting that has a value.
@@ -53,9 +62,14 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Lays flags over environment over file over defaults. What cannot be read at all goes to
-    /// `faults`.
-    pub(super) fn collect(flags: &Flags, host: &dyn Host, faults: &mut Vec<Fault>) -> Self {
+    /// Lays flags over environment over file over defaults, for these settings and whatever else
+    /// the file holds. What cannot be read at all goes to `faults`.
+    pub(super) fn collect(
+        settings: &[&'static Setting],
+        flags: &Flags,
+        host: &dyn Host,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
         let in_file = match read_file(flags, host) {
             Ok(None) => Some(Vec::new()),
             Ok(Some((path, content))) => file::parse(&path, &content, faults),
@@ -66,14 +80,14 @@ impl Raw {
         };
         let file_missing = in_file.is_none();
 
-        let mut given: BTreeMap<_, _> = ALL
+        let mut given: BTreeMap<_, _> = settings
             .iter()
             .filter_map(|setting| Some((setting.flag, default_of(setting)?)))
             .collect();
         for (setting, value) in in_file.into_iter().flatten() {
             given.insert(setting.flag, value);
         }
-        for setting in ALL {
+        for setting in settings {
             if let Some(value) = from_environment(setting, host, faults) {
                 given.insert(setting.flag, value);
             }
@@ -136,23 +150,19 @@ fn from_environment(setting: &Setting, host: &dyn Host, faults: &mut Vec<Fault>)
         return None;
     }
     let origin = Origin::Environment(setting.env);
-    match value.into_string() {
+    Some(match value.into_string() {
         Ok(text) => written(setting, vec![text], origin, faults),
         Err(_) => {
-            let message = "expected UTF-8, got other bytes";
-            faults.push(Fault::new(
-                format!("--{}", setting.flag),
-                message,
-                Some(origin),
-            ));
-            None
+            let wrong = Wrong::new("UTF-8", "other bytes");
+            faults.push(Fault::wrong(setting.long(), &wrong, Some(origin.clone())));
+            Given::unusable(origin)
         }
-    }
+    })
 }
 
 fn from_flags(setting: &Setting, flags: &Flags, faults: &mut Vec<Fault>) -> Option<Given> {
     let texts = flags.values.get(setting.flag)?;
-    written(setting, texts.clone(), Origin::Flag, faults)
+    Some(written(setting, texts.clone(), Origin::Flag, faults))
 }
 
 /// Splits the values of a list; leaves the others as they are.
@@ -161,29 +171,22 @@ fn written(
     texts: Vec<String>,
     origin: Origin,
     faults: &mut Vec<Fault>,
-) -> Option<Given> {
+) -> Given {
     if setting.shape != Shape::List {
-        return Some(Given { texts, origin });
+        return Given { texts, origin };
     }
-    let mut fields = Vec::new();
-    for text in &texts {
-        match split_csv(text) {
-            Ok(split) => fields.extend(split),
-            Err(got) => {
-                let message = format!("expected values separated by commas, got {got}");
-                faults.push(Fault::new(
-                    format!("--{}", setting.flag),
-                    message,
-                    Some(origin),
-                ));
-                return None;
-            }
+    let split: Result<Vec<_>, _> = texts.iter().map(|text| split_csv(text)).collect();
+    match split {
+        Ok(fields) => Given {
+            texts: fields.concat(),
+            origin,
+        },
+        Err(got) => {
+            let wrong = Wrong::new("values separated by commas", got);
+            faults.push(Fault::wrong(setting.long(), &wrong, Some(origin.clone())));
+            Given::unusable(origin)
         }
     }
-    Some(Given {
-        texts: fields,
-        origin,
-    })
 }
 
 /// Fields of one CSV record: a field that starts with a quote ends with one, and holds commas and

@@ -52,6 +52,11 @@ pub(crate) enum Fallback {
 }
 
 impl Setting {
+    /// The flag as the user writes it.
+    pub(crate) fn long(&self) -> String {
+        format!("--{}", self.flag)
+    }
+
     /// Key in the configuration file.
     pub(crate) fn key(&self) -> String {
         self.flag.replace('-', "_")

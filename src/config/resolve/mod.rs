@@ -10,19 +10,15 @@ use super::host::Host;
 use super::parse;
 use super::raw::{Flags, Raw};
 use super::refused::REFUSALS;
-mod path;
-
 use super::setting::{
-    AGENT_HEADER, AGENT_TOKEN, AGENT_TOKEN_FILE, AGENT_URL, BLOCK_DEADLINE, BUFFER_MAX_BATCHES,
-    BUFFER_MAX_BYTES, COALESCE_MAX_BYTES, DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT, LOG_LEVEL,
-    PROMETHEUS_ADDRESS, RETRY_INITIAL, RETRY_MAX, RETRY_MAX_AGE, ROLE, SOCKET_MODE, Setting,
-    TAKE_OVER, WHEN_FULL,
+    ALL, API_SOCKET, BLOCK_DEADLINE, BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES,
+    DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT, LOG_LEVEL, PROMETHEUS_ADDRESS, RETRY_MAX_AGE, SOCKET_MODE,
+    SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
 };
-use super::token::{self, TokenError, TokenSource};
-use super::{
-    Buffer, Config, Delivery, Forward, Log, LogFormat, ScrapeAddress, Secret, Socket, Upstream,
-    WhenFull,
-};
+use super::{Buffer, Config, Delivery, Forward, Log, LogFormat, ScrapeAddress, Socket, WhenFull};
+
+mod path;
+mod upstream;
 
 /// Most batches: each costs a record even when it is tiny, and ten million records are gigabytes.
 const MAX_BATCHES: usize = 10_000_000;
@@ -45,7 +41,7 @@ impl Config {
     /// file at once. None of them repeats a secret.
     pub fn resolve(flags: &Flags, host: &dyn Host) -> Result<Self, Faults> {
         let mut faults = Vec::new();
-        let raw = Raw::collect(flags, host, &mut faults);
+        let raw = Raw::collect(ALL, flags, host, &mut faults);
         let mut resolver = Resolver::new(&raw, host, faults);
 
         let upstream = resolver.upstream();
@@ -109,7 +105,7 @@ impl Config {
 /// Every fault of the configuration file and of the two socket paths.
 pub fn resolve_api_socket(flags: &Flags, host: &dyn Host) -> Result<PathBuf, Faults> {
     let mut faults = Vec::new();
-    let raw = Raw::collect(flags, host, &mut faults);
+    let raw = Raw::collect(&[&SOCKET_PATH, &API_SOCKET], flags, host, &mut faults);
     let mut resolver = Resolver::new(&raw, host, faults);
     let socket = resolver.socket_path();
     match resolver.api_socket(socket.as_deref()) {
@@ -150,12 +146,14 @@ impl<'a> Resolver<'a> {
 
     fn wrong(&mut self, setting: &Setting, wrong: &Wrong) {
         let origin = self.origin(setting);
-        self.faults.push(Fault::wrong(flag(setting), wrong, origin));
+        self.faults
+            .push(Fault::wrong(setting.long(), wrong, origin));
     }
 
     fn fault(&mut self, setting: &Setting, message: impl Into<String>) {
         let origin = self.origin(setting);
-        self.faults.push(Fault::new(flag(setting), message, origin));
+        self.faults
+            .push(Fault::new(setting.long(), message, origin));
     }
 
     fn missing(&mut self, setting: &Setting, message: impl Into<String>) {
@@ -166,118 +164,6 @@ impl<'a> Resolver<'a> {
 
     fn origin(&self, setting: &Setting) -> Option<Origin> {
         self.raw.get(setting).map(|given| given.origin.clone())
-    }
-
-    fn upstream(&mut self) -> Option<Upstream> {
-        if self.raw.get(&AGENT_URL).is_none() {
-            let message = format!(
-                "required: expected the URL of the control plane (flag or {})",
-                AGENT_URL.env
-            );
-            self.missing(&AGENT_URL, message);
-        }
-        let url = self.value(&AGENT_URL, parse::agent_url);
-        let token = self.token();
-        let headers = self.headers();
-        let role = self.value(&ROLE, parse::role);
-        let retry_initial = self.value(&RETRY_INITIAL, parse::positive_duration);
-        let retry_max = self.value(&RETRY_MAX, parse::positive_duration);
-        if let (Some(initial), Some(max)) = (retry_initial, retry_max)
-            && initial > max
-        {
-            let max = humantime::format_duration(max);
-            let initial = humantime::format_duration(initial);
-            self.wrong(
-                &RETRY_INITIAL,
-                &Wrong::new(format!("at most --retry-max, {max}"), initial.to_string()),
-            );
-        }
-        if let Some(url) = url.as_ref().filter(|url| url.path() != "/") {
-            let message = format!(
-                "{}: the path {:?} is not used",
-                flag(&AGENT_URL),
-                url.path()
-            );
-            self.warnings.push(message);
-        }
-        Some(Upstream {
-            url: url?,
-            token: token?,
-            headers: headers?,
-            role: role?,
-            retry_initial: retry_initial?,
-            retry_max: retry_max?,
-        })
-    }
-
-    /// Exactly one of token and token file. The stronger layer wins, as for a single setting: a
-    /// workspace that sets `CODER_AGENT_TOKEN` must not forbid `--agent-token-file`.
-    fn token(&mut self) -> Option<TokenSource> {
-        let inline = self.raw.get(&AGENT_TOKEN);
-        let file = self.raw.get(&AGENT_TOKEN_FILE);
-        let file_wins = match (inline, file) {
-            (Some(inline), Some(file)) => {
-                if inline.origin.layer() == file.origin.layer() {
-                    let message = format!(
-                        "expected one of it and {}, got both",
-                        flag(&AGENT_TOKEN_FILE)
-                    );
-                    self.fault(&AGENT_TOKEN, message);
-                    return None;
-                }
-                file.origin.layer() > inline.origin.layer()
-            }
-            (None, Some(_)) => true,
-            (Some(_), None) => false,
-            (None, None) => {
-                let message = format!(
-                    "required: expected it or {} (flag, {} or {})",
-                    flag(&AGENT_TOKEN_FILE),
-                    AGENT_TOKEN.env,
-                    AGENT_TOKEN_FILE.env
-                );
-                self.missing(&AGENT_TOKEN, message);
-                return None;
-            }
-        };
-        let (source, secret) = if file_wins {
-            self.token_from_file()?
-        } else {
-            let secret = self.value(&AGENT_TOKEN, |text| token::token(text.as_bytes()))?;
-            (TokenSource::Inline(secret.clone()), secret)
-        };
-        if !token::is_uuid(&secret) {
-            let message = "the agent token is not a UUID: coderd answers 401 to such a token";
-            self.warnings.push(message.to_owned());
-        }
-        Some(source)
-    }
-
-    fn token_from_file(&mut self) -> Option<(TokenSource, Secret)> {
-        let path = self.path(&AGENT_TOKEN_FILE)?;
-        let source = TokenSource::File(path);
-        match source.read_from(self.host) {
-            Ok(secret) => Some((source, secret)),
-            Err(TokenError::Unreadable { path, source }) => {
-                let message = format!("cannot read {}: {source}", path.display());
-                self.fault(&AGENT_TOKEN_FILE, message);
-                None
-            }
-            Err(TokenError::Invalid { expected, got, .. }) => {
-                self.wrong(&AGENT_TOKEN_FILE, &Wrong::new(expected, got));
-                None
-            }
-        }
-    }
-
-    fn headers(&mut self) -> Option<http::HeaderMap> {
-        let texts = self
-            .raw
-            .get(&AGENT_HEADER)
-            .map_or(&[][..], |given| &given.texts);
-        parse::headers(texts)
-            .map_err(|wrong| self.wrong(&AGENT_HEADER, &wrong))
-            .ok()
     }
 
     fn socket(&mut self) -> Option<Socket> {
@@ -321,8 +207,8 @@ impl<'a> Resolver<'a> {
         if !blocks && self.origin(&BLOCK_DEADLINE) != Some(Origin::Default) {
             let message = format!(
                 "{} has no effect without {} block",
-                flag(&BLOCK_DEADLINE),
-                flag(&WHEN_FULL)
+                BLOCK_DEADLINE.long(),
+                WHEN_FULL.long()
             );
             self.warnings.push(message);
         }
@@ -359,8 +245,8 @@ impl<'a> Resolver<'a> {
         if bounded < coalesce && self.origin(&COALESCE_MAX_BYTES) != Some(Origin::Default) {
             let message = format!(
                 "{} is lowered to {}, {}",
-                flag(&COALESCE_MAX_BYTES),
-                flag(&BUFFER_MAX_BYTES),
+                COALESCE_MAX_BYTES.long(),
+                BUFFER_MAX_BYTES.long(),
                 parse::exact_size(bounded)
             );
             self.warnings.push(message);
@@ -427,9 +313,4 @@ fn coalesce_max_bytes(text: &str) -> Result<u64, Wrong> {
             text,
         )),
     }
-}
-
-/// The flag as the user writes it.
-fn flag(setting: &Setting) -> String {
-    format!("--{}", setting.flag)
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::fault::Wrong;
-use super::super::setting::{API_SOCKET, PROMETHEUS_ADDRESS, SOCKET_PATH, Setting};
-use super::super::{MAX_SOCKET_PATH, ScrapeAddress, Socket};
 use super::Resolver;
+use crate::config::fault::Wrong;
+use crate::config::setting::{API_SOCKET, PROMETHEUS_ADDRESS, SOCKET_PATH, Setting};
+use crate::config::{MAX_SOCKET_PATH, ScrapeAddress, Socket};
 
 impl Resolver<'_> {
     pub(super) fn socket_path(&mut self) -> Option<PathBuf> {
@@ -94,7 +94,7 @@ impl Resolver<'_> {
             let Some(path) = path else { continue };
             let earlier = paths.iter().take(index);
             for (other, _) in earlier.filter(|(_, other)| *other == Some(*path)) {
-                let expected = format!("another path than that of --{}", other.flag);
+                let expected = format!("another path than that of {}", other.long());
                 self.wrong(setting, &Wrong::new(expected, path.display().to_string()));
             }
         }
