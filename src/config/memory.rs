@@ -15,7 +15,7 @@ const IDLE_BYTES: u64 = 8 << 20;
 const BATCH_OVERHEAD_BYTES: u64 = 256;
 
 /// Requests that are joined and in flight at once. Each is a copy of its batches.
-const REQUESTS_IN_FLIGHT: u64 = 16;
+const REQUESTS_IN_FLIGHT: u64 = 32;
 
 /// Largest part of a frame that a sender in the middle of one has in memory.
 const FRAME_BYTES: u64 = 32 * 1024;
