@@ -11,3 +11,4 @@ pub mod logging;
 pub mod metrics;
 pub mod shutdown;
 pub mod upstream;
+pub mod wire;
