@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod forward;
+pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod pb;
