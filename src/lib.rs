@@ -5,4 +5,5 @@
 pub mod backoff;
 pub mod buffer;
 pub mod metrics;
+pub mod scrape;
 pub mod upstream;

@@ -4,13 +4,18 @@
 //! [`crate::buffer::ledger`], from which the exposition takes one exact snapshot per scrape.
 
 pub mod catalog;
+pub mod doc;
+pub mod exposition;
 mod labels;
+mod process;
+pub(crate) mod sample;
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use catalog::{Family, Kind};
 pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+pub use process::ProcessCollector;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
