@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod pb;
+pub mod scrape;
 pub mod shutdown;
 pub mod upstream;
 pub mod wire;
