@@ -4,8 +4,14 @@
 
 pub mod backoff;
 pub mod buffer;
+pub mod cli;
+pub mod config;
 pub mod forward;
+pub mod ingest;
+pub mod logging;
 pub mod metrics;
 pub mod pb;
+pub mod scrape;
 pub mod shutdown;
 pub mod upstream;
+pub mod wire;

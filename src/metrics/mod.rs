@@ -9,7 +9,11 @@
 )]
 
 pub mod catalog;
+pub mod doc;
+pub mod exposition;
 mod labels;
+mod process;
+pub(crate) mod sample;
 
 use std::time::Duration;
 
@@ -18,6 +22,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use catalog::{Family, Kind};
 pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+pub use process::ProcessCollector;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
