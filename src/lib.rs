@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod backoff;
 pub mod buffer;
 pub mod cli;
@@ -13,5 +14,6 @@ pub mod metrics;
 pub mod pb;
 pub mod scrape;
 pub mod shutdown;
+pub mod systemd;
 pub mod upstream;
 pub mod wire;

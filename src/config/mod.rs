@@ -78,7 +78,7 @@ impl Config {
 }
 
 /// The control plane and how to get there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// `http` or `https` with a host; no credentials, query or fragment. Its path is not used.
     pub url: Url,
