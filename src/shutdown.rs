@@ -65,7 +65,10 @@ impl Signals {
 }
 
 async fn drain_for(drain: &CancellationToken, timeout: Duration, second: impl Future<Output = ()>) {
-    tracing::info!(?timeout, "stopping: nothing new is taken, what is held is delivered");
+    tracing::info!(
+        ?timeout,
+        "stopping: nothing new is taken, what is held is delivered"
+    );
     drain.cancel();
     tokio::select! {
         () = tokio::time::sleep(timeout) => tracing::warn!("the drain deadline has passed"),

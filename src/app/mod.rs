@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +38,6 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_secs(5);
 
 /// Runs a sidecar until it is told to stop. `reread` resolves the configuration anew, for SIGHUP.
-///
-/// The runtime has one thread: with a scrape thread beside it that is all a workspace is asked for.
 pub fn run(config: &Config, reread: impl Fn() -> Result<Config, Faults>) -> Exit {
     match start(config, reread) {
         Ok(exit) => exit,
@@ -49,6 +48,33 @@ pub fn run(config: &Config, reread: impl Fn() -> Result<Config, Faults>) -> Exit
     }
 }
 
+/// Dials the control plane once and says on stderr what it answers.
+pub fn connect(config: &Config) -> Exit {
+    match dial_once(config) {
+        Ok(()) => {
+            tracing::info!(url = %config.upstream.url, "the control plane takes this agent");
+            Exit::Done
+        }
+        Err(error) => {
+            tracing::error!("{}", ErrorChain(error.as_ref()));
+            Exit::Failed
+        }
+    }
+}
+
+fn dial_once(config: &Config) -> anyhow::Result<()> {
+    logging::init(&config.log)?;
+    let (_, driver) = WebSocketUpstream::new(upstream_settings(config)?, Metrics::new()?.upstream);
+    let dialled = runtime()?.block_on(driver.probe());
+    dialled.map_err(|reason| anyhow::anyhow!("cannot connect to {}: {reason}", config.upstream.url))
+}
+
+/// One thread: with the scrape thread beside it that is all a workspace is asked for.
+fn runtime() -> anyhow::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")
+}
+
 fn start(config: &Config, reread: impl Fn() -> Result<Config, Faults>) -> anyhow::Result<Exit> {
     // Before any thread is started, see there.
     let inherited = systemd::inherited_listener().context("the inherited socket is unusable")?;
@@ -56,7 +82,10 @@ fn start(config: &Config, reread: impl Fn() -> Result<Config, Faults>) -> anyhow
     let metrics = Metrics::new()?;
     let panics = metrics.panics.clone();
     logging::install_panic_hook(move || panics.inc());
-    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    config
+        .warnings()
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
     match ingest::raise_descriptor_limit() {
         Ok(limit) => tracing::debug!(?limit, "open descriptors"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open descriptors"),
@@ -69,11 +98,7 @@ fn start(config: &Config, reread: impl Fn() -> Result<Config, Faults>) -> anyhow
             take_over: config.socket.take_over,
         })?,
     };
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?
-        .block_on(Sidecar::new(config, metrics)?.serve(listener, config, reread))
+    runtime()?.block_on(Sidecar::new(config, metrics)?.serve(listener, config, reread))
 }
 
 /// The stages that have something to share.
@@ -100,13 +125,22 @@ impl Sidecar {
                 let senders = Arc::clone(&senders);
                 Box::new(move || {
                     let now = Instant::now();
-                    senders.snapshot().into_iter().map(|sender| status_of(sender, now)).collect()
+                    senders
+                        .snapshot()
+                        .into_iter()
+                        .map(|sender| status_of(sender, now))
+                        .collect()
                 })
             },
             upstream_url: config.upstream.url.to_string(),
         };
         let view = Arc::new(View::new(sources, Instant::now())?);
-        Ok(Self { buffer, metrics, senders, view })
+        Ok(Self {
+            buffer,
+            metrics,
+            senders,
+            view,
+        })
     }
 
     async fn serve(
@@ -123,7 +157,8 @@ impl Sidecar {
             api: Some(config.api_socket.clone()),
         };
         let endpoint = endpoint.start(Arc::clone(&self.view)).await?;
-        self.announce(config, &endpoint).context("cannot write the ready line to stdout")?;
+        self.announce(config, &endpoint)
+            .context("cannot write the ready line to stdout")?;
 
         let drain = CancellationToken::new();
         let (forward_stop, link_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -185,7 +220,11 @@ impl Sidecar {
 
     /// Waits until the audit socket was stopped and read to its end, and all of it is delivered.
     async fn drained(&self, ingest: &mut Part<io::Result<()>>) -> anyhow::Result<()> {
-        ingest.ended().await?.transpose().context("the audit socket failed")?;
+        ingest
+            .ended()
+            .await?
+            .transpose()
+            .context("the audit socket failed")?;
         self.buffer.idle().await;
         Ok(())
     }
@@ -256,7 +295,9 @@ fn log_balance(books: &Snapshot) {
         in_memory = books.in_memory.logs,
         in_flight = books.in_flight.logs,
         dropped = books.dropped_in_all().logs,
-        dropped_by_senders = books.sender_channel_full.saturating_add(books.sender_batch_full),
+        dropped_by_senders = books
+            .sender_channel_full
+            .saturating_add(books.sender_batch_full),
         possible_duplicates = books.possible_duplicates,
         imbalance,
         "balance in logs"
@@ -296,7 +337,11 @@ fn reload(
 fn upstream_settings(config: &Config) -> anyhow::Result<upstream::Settings> {
     let token = config.upstream.token.clone();
     let variable = |name: &str| std::env::var(name).ok();
-    let path = |name: &str| variable(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = |name: &str| {
+        variable(name)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    };
     Ok(upstream::Settings {
         url: config.upstream.url.clone(),
         token: Arc::new(move || {
@@ -307,7 +352,10 @@ fn upstream_settings(config: &Config) -> anyhow::Result<upstream::Settings> {
         role: config.upstream.role.clone(),
         schedule: config.upstream.schedule,
         proxy: ProxySettings::from_vars(variable)?,
-        roots: RootFiles { file: path("SSL_CERT_FILE"), dir: path("SSL_CERT_DIR") },
+        roots: RootFiles {
+            file: path("SSL_CERT_FILE"),
+            dir: path("SSL_CERT_DIR"),
+        },
     })
 }
 
@@ -333,7 +381,9 @@ fn status_of(sender: Sender, now: Instant) -> SenderStatus {
         number: sender.number,
         pid: sender.pid.and_then(|pid| u32::try_from(pid).ok()),
         uid: sender.uid,
-        command: sender.command.map_or_else(String::new, |command| command.to_string()),
+        command: sender
+            .command
+            .map_or_else(String::new, |command| command.to_string()),
         connected_seconds: age(sender.connected_at),
         frames: sender.activity.frames,
         logs: sender.activity.logs,

@@ -16,11 +16,7 @@ pub struct Ready {
 
 impl Ready {
     /// Absent listeners print as null.
-    pub fn new(
-        socket: Option<&Path>,
-        prometheus: Option<String>,
-        api: Option<&Path>,
-    ) -> Self {
+    pub fn new(socket: Option<&Path>, prometheus: Option<String>, api: Option<&Path>) -> Self {
         let text = |path: &Path| path.display().to_string();
         Self {
             ready: true,
