@@ -208,7 +208,8 @@ mod tests {
         let (view, stop) = (Sidecar::new().view, CancellationToken::new());
         let (tried, all_tried) = oneshot::channel();
         let started = Instant::now();
-        let running = tokio::spawn(run(vec![site], view, stop.clone(), tried));
+        let mut running = JoinSet::new();
+        running.spawn(run(vec![site], view, stop.clone(), tried));
         all_tried.await.unwrap();
         assert_eq!(*is_bound.borrow(), None);
         drop(taken);
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(bound, Some(address));
         assert_eq!(started.elapsed().as_secs(), RETRY_EVERY.as_secs());
         stop.cancel();
-        running.await.unwrap();
+        running.join_next().await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

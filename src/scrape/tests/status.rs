@@ -8,6 +8,7 @@ use std::thread;
 
 use futures_util::FutureExt;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -280,7 +281,8 @@ async fn a_watched_status_comes_again_until_nobody_reads() {
         routes: pages::api,
         own_user_only: true,
     };
-    let _server = tokio::spawn(async move {
+    let mut server = JoinSet::new();
+    server.spawn(async move {
         serve(&listener, offer, &sidecar.view, &CancellationToken::new()).await;
     });
     let watch = Form {
