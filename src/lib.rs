@@ -7,3 +7,4 @@ pub mod buffer;
 pub mod forward;
 pub mod metrics;
 pub mod upstream;
+pub mod wire;
