@@ -1,0 +1,14 @@
+module weir.test/interop
+
+go 1.25
+
+require (
+	github.com/bufbuild/protocompile v0.14.1
+	google.golang.org/protobuf v1.36.11
+)
+
+require (
+	github.com/zeebo/errs v1.2.2 // indirect
+	golang.org/x/sync v0.8.0 // indirect
+	storj.io/drpc v0.0.34 // indirect
+)
