@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod buffer;
+pub mod emit;
 pub mod forward;
 pub mod metrics;
 pub mod upstream;

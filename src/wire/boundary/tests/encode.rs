@@ -120,7 +120,7 @@ fn as_many_logs_as_fit_are_taken() {
         let mut frame = Vec::new();
         assert_eq!(put_logs_frame(&mut frame, "s", &entries[..offered]), taken);
         if taken == 0 {
-            assert_eq!(frame, []);
+            assert!(frame.is_empty());
             continue;
         }
         match open(decode_only(&frame)) {
