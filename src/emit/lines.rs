@@ -34,7 +34,8 @@ pub struct BadLine {
     pub what: String,
 }
 
-/// Reads logs from lines.
+/// Reads logs from lines: each item is a log, or what is wrong with its line, or why the input
+/// cannot be read.
 #[derive(Debug)]
 pub struct Lines<R> {
     input: R,
@@ -52,12 +53,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next log, or what is wrong with its line; `None` at the end of the input.
-    ///
-    /// # Errors
-    ///
-    /// When the input cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Result<Log, BadLine>>> {
+    fn read(&mut self) -> io::Result<Option<Result<Log, BadLine>>> {
         loop {
             self.buffer.clear();
             self.line += 1;
@@ -123,6 +119,14 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = io::Result<Result<Log, BadLine>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
 #[derive(Deserialize)]
 struct Object {
     #[serde(default, deserialize_with = "rfc3339")]
@@ -177,8 +181,8 @@ mod tests {
 
     fn only(line: &str) -> Result<Log, BadLine> {
         let mut lines = Lines::new(line.as_bytes());
-        let log = lines.next().expect("readable").expect("a line");
-        assert!(lines.next().expect("readable").is_none());
+        let log = lines.next().expect("a line").expect("readable");
+        assert!(lines.next().is_none());
         log
     }
 
@@ -268,11 +272,10 @@ mod tests {
         let longest = format!("{good}{}", " ".repeat(MAX_LINE - good.len()));
         let input =
             format!("{good}\r\n\n \nnot json\n{good}\n{long}\n{longest}\n\"\u{fffd}\n{good}");
-        let mut lines = Lines::new(input.as_bytes());
-        let mut seen = Vec::new();
-        while let Some(line) = lines.next().expect("readable") {
-            seen.push(line.map_err(|bad| bad.line).map(|log| log.url));
-        }
+        let seen: Vec<_> = Lines::new(input.as_bytes())
+            .map(|line| line.expect("readable"))
+            .map(|line| line.map_err(|bad| bad.line).map(|log| log.url))
+            .collect();
         let log = || Ok("u".to_owned());
         assert_eq!(seen, [log(), Err(4), log(), Err(6), log(), Err(8), log()]);
     }
@@ -280,17 +283,13 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_a_bad_line() {
         let mut lines = Lines::new(&b"{\"allowed\":true,\"http_method\":\"\xff\"}\n"[..]);
-        assert!(lines.next().expect("readable").expect("a line").is_err());
+        assert!(lines.next().expect("a line").expect("readable").is_err());
     }
 
     proptest! {
         #[test]
         fn any_bytes_end_in_as_many_results_as_lines(input: Vec<u8>) {
-            let mut lines = Lines::new(&input[..]);
-            let mut results = 0;
-            while lines.next().expect("readable").is_some() {
-                results += 1;
-            }
+            let results = Lines::new(&input[..]).count();
             let lines = input.split(|byte| *byte == b'\n');
             prop_assert_eq!(results, lines.filter(|line| !line.trim_ascii().is_empty()).count());
         }

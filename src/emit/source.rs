@@ -86,8 +86,7 @@ impl Source {
         thread::Builder::new()
             .name("emit-input".to_owned())
             .spawn(move || {
-                let mut lines = Lines::new(BufReader::new(input));
-                while let Some(item) = lines.next().transpose() {
+                for item in Lines::new(BufReader::new(input)) {
                     let failed = item.is_err();
                     if sender.blocking_send(item).is_err() || failed {
                         break;
