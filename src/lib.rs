@@ -4,8 +4,15 @@
 
 pub mod backoff;
 pub mod buffer;
+pub mod cli;
+pub mod config;
 pub mod emit;
 pub mod forward;
+pub mod ingest;
+pub mod logging;
 pub mod metrics;
+pub mod pb;
+pub mod scrape;
+pub mod shutdown;
 pub mod upstream;
 pub mod wire;

@@ -3,8 +3,17 @@
 //! The names stand in [`catalog`]. The flow of batches itself is not counted here but in
 //! [`crate::buffer::ledger`], from which the exposition takes one exact snapshot per scrape.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the collectors of the catalogue are made here, and nowhere else"
+)]
+
 pub mod catalog;
+pub mod doc;
+pub mod exposition;
 mod labels;
+mod process;
+pub(crate) mod sample;
 
 use std::time::Duration;
 
@@ -13,6 +22,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use catalog::{Family, Kind};
 pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+pub use process::ProcessCollector;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]

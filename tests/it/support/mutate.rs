@@ -43,7 +43,7 @@ const TEXTS: [&[u8]; 12] = [
 
 /// Makes encoded `ReportBoundaryLogsRequest`s and `BoundaryMessage`s.
 #[derive(Debug)]
-pub struct Mutator {
+pub(crate) struct Mutator {
     rng: Rng,
 }
 
@@ -71,25 +71,25 @@ enum Value {
 }
 
 impl Mutator {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             rng: Rng::with_seed(seed),
         }
     }
 
     /// A request that every receiver decodes.
-    pub fn valid_request(&mut self) -> Vec<u8> {
+    pub(crate) fn valid_request(&mut self) -> Vec<u8> {
         encode(&self.request())
     }
 
     /// A request with none to five faults.
-    pub fn request_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn request_bytes(&mut self) -> Vec<u8> {
         let fields = self.request();
         self.damaged(fields)
     }
 
     /// An envelope with none to five faults.
-    pub fn envelope_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn envelope_bytes(&mut self) -> Vec<u8> {
         let members = self.rng.usize(..5);
         let fields = (0..members)
             .map(|_| match self.rng.bool() {
