@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use lines::{BadLine, Lines, MAX_LINE};
@@ -30,6 +29,7 @@ pub use producer::{
 pub use session::{NotAUuid, SessionId};
 pub use source::{Rate, Source};
 
+use crate::shutdown::Stop;
 use link::Link;
 use source::Item;
 
@@ -83,17 +83,14 @@ impl Summary {
     }
 }
 
-/// Sends the logs of `source` until it ends or `stop` is cancelled, then what is left.
+/// Sends the logs of `source` until it ends or `stop` asks for the drain, then what is left, until
+/// that is sent, the flush times out or the deadline of `stop` comes.
 ///
 /// # Errors
 ///
 /// When the socket cannot be connected to at the start. Later failures are outages: the batch is
 /// kept and retried.
-pub async fn run(
-    options: Options,
-    mut source: Source,
-    stop: CancellationToken,
-) -> io::Result<Summary> {
+pub async fn run(options: Options, mut source: Source, stop: Stop) -> io::Result<Summary> {
     let mut link = Link::connect(options.socket_path).await?;
     let mut producer = Producer::new(options.session_id, options.when_full);
     let mut intake = Intake::default();
@@ -110,7 +107,8 @@ pub async fn run(
         }
         tokio::select! {
             biased;
-            () = stop.cancelled(), if give_up_at.is_none() => intake.ended = true,
+            () = stop.deadline.cancelled() => break,
+            () = stop.drain.cancelled(), if give_up_at.is_none() => intake.ended = true,
             written = link.write(&frame), if sending => {
                 sending = false;
                 let now = Instant::now();

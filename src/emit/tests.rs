@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::wire::boundary::{Message, SenderDrops, decode, open};
@@ -115,15 +115,25 @@ fn options(path: &Path, when_full: WhenFull) -> Options {
     }
 }
 
-fn start(
-    socket: &Socket,
-    when_full: WhenFull,
-    source: Source,
-) -> (JoinHandle<Summary>, CancellationToken) {
-    let stop = CancellationToken::new();
-    let options = options(&socket.path(), when_full);
-    let run = run(options, source, stop.clone());
-    (tokio::spawn(async { run.await.expect("connected") }), stop)
+/// A run in the background.
+struct Running {
+    task: JoinSet<Summary>,
+    stop: Stop,
+}
+
+impl Running {
+    fn start(socket: &Socket, when_full: WhenFull, source: Source) -> Self {
+        let stop = Stop::default();
+        let run = run(options(&socket.path(), when_full), source, stop.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async { run.await.expect("connected") });
+        Self { task, stop }
+    }
+
+    async fn end(mut self) -> Summary {
+        let ended = self.task.join_next().await.expect("a task");
+        ended.expect("no panic")
+    }
 }
 
 fn rate(per_second: f64) -> Rate {
@@ -133,10 +143,10 @@ fn rate(per_second: f64) -> Rate {
 #[tokio::test]
 async fn without_a_rate_every_log_arrives() {
     let socket = Socket::new();
-    let (run, _) = start(&socket, WhenFull::Wait, Source::made_up(10_007, 200));
+    let run = Running::start(&socket, WhenFull::Wait, Source::made_up(10_007, 200));
     let mut received = Received::default();
     assert!(received.read(&mut socket.accept().await, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert_eq!((summary.logs, summary.delivered), (10_007, 10_007));
     assert_eq!(summary.lost(), 0);
@@ -146,7 +156,7 @@ async fn without_a_rate_every_log_arrives() {
 async fn a_reader_that_comes_back_gets_the_kept_batch_then_a_status_then_the_rest() {
     let socket = Socket::new();
     let source = Source::made_up(200, 100).at_rate(rate(20.0));
-    let (run, _) = start(&socket, WhenFull::Drop, source);
+    let run = Running::start(&socket, WhenFull::Drop, source);
     let mut received = Received::default();
     let mut stream = socket.accept().await;
     assert!(!received.read(&mut stream, 30).await);
@@ -158,7 +168,7 @@ async fn a_reader_that_comes_back_gets_the_kept_batch_then_a_status_then_the_res
     let socket = Socket::reopen(directory);
     received.buffer.clear();
     assert!(received.read(&mut socket.accept().await, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert_eq!(received.frames[3], 30..=39, "the kept batch");
     assert_eq!(received.before_status, Some(4));
@@ -172,14 +182,14 @@ async fn a_reader_that_comes_back_gets_the_kept_batch_then_a_status_then_the_res
 async fn a_stalled_reader_costs_what_neither_the_socket_nor_the_channel_holds() {
     let socket = Socket::new();
     let source = Source::made_up(50_000, 300).at_rate(rate(10_000.0));
-    let (run, stop) = start(&socket, WhenFull::Drop, source);
+    let run = Running::start(&socket, WhenFull::Drop, source);
     let mut stream = socket.accept().await;
     // The clock stands until all is idle, which is when the source waits and the socket is full.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    stop.cancel();
+    run.stop.drain.cancel();
     let mut received = Received::default();
     assert!(received.read(&mut stream, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert!(summary.channel_full > 0, "{summary:?}");
     assert_eq!(summary.batch_full, 0);
@@ -198,14 +208,14 @@ async fn a_stalled_reader_costs_what_neither_the_socket_nor_the_channel_holds() 
 async fn a_stopped_run_sends_its_tail_at_once() {
     let socket = Socket::new();
     let source = Source::made_up(1_000, 100).at_rate(rate(1.0));
-    let (run, stop) = start(&socket, WhenFull::Drop, source);
+    let run = Running::start(&socket, WhenFull::Drop, source);
     let mut stream = socket.accept().await;
     let begin = Instant::now();
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    stop.cancel();
+    run.stop.drain.cancel();
     let mut received = Received::default();
     assert!(received.read(&mut stream, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert_eq!(received.frames, [0..=2]);
     assert_eq!(begin.elapsed(), Duration::from_millis(2_500));
@@ -216,11 +226,11 @@ async fn what_nobody_reads_is_given_up_at_the_deadline_and_counted() {
     for when_full in [WhenFull::Drop, WhenFull::Wait] {
         let socket = Socket::new();
         let source = Source::made_up(15, 100).at_rate(rate(10.0));
-        let (run, _) = start(&socket, when_full, source);
+        let run = Running::start(&socket, when_full, source);
         drop(socket.accept().await);
         socket.close();
         let begin = Instant::now();
-        let summary = run.await.expect("no panic");
+        let summary = run.end().await;
         assert_eq!((summary.logs, summary.delivered), (15, 0));
         assert_eq!(summary.batch_full + summary.unsent, 15, "{summary:?}");
         assert!(summary.unsent >= 10, "{summary:?}");
@@ -236,7 +246,7 @@ async fn what_nobody_reads_is_given_up_at_the_deadline_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_waits_loses_nothing_over_an_outage() {
     let socket = Socket::new();
-    let (run, _) = start(&socket, WhenFull::Wait, Source::made_up(5_000, 100));
+    let mut run = Running::start(&socket, WhenFull::Wait, Source::made_up(5_000, 100));
     let mut received = Received::default();
     let mut stream = socket.accept().await;
     assert!(!received.read(&mut stream, 1_000).await);
@@ -252,13 +262,31 @@ async fn a_source_that_waits_loses_nothing_over_an_outage() {
     assert!(received.logs < 5_000, "the outage came too late");
 
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(!run.is_finished());
+    assert!(run.task.try_join_next().is_none());
     let socket = Socket::reopen(directory);
     received.buffer.clear();
     assert!(received.read(&mut socket.accept().await, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert_eq!(summary.delivered, 5_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_signal_ends_the_flush_at_once() {
+    let socket = Socket::new();
+    let source = Source::made_up(15, 100).at_rate(rate(10.0));
+    let run = Running::start(&socket, WhenFull::Drop, source);
+    drop(socket.accept().await);
+    socket.close();
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    run.stop.drain.cancel();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    run.stop.deadline.cancel();
+    let begin = Instant::now();
+    let summary = run.end().await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!((summary.logs, summary.delivered), (11, 0));
+    assert_eq!((summary.batch_full, summary.unsent), (1, 10));
 }
 
 #[tokio::test]
@@ -267,10 +295,10 @@ async fn lines_are_sent_and_bad_ones_counted() {
     let good = "{\"allowed\":true,\"http_method\":\"GET\",\"http_url\":\"u\"}\n";
     let input = format!("{good}nonsense\n{}{{}}\n{good}", good.repeat(23));
     let source = Source::lines(std::io::Cursor::new(input)).expect("a thread");
-    let (run, _) = start(&socket, WhenFull::Wait, source);
+    let run = Running::start(&socket, WhenFull::Wait, source);
     let mut received = Received::default();
     assert!(received.read(&mut socket.accept().await, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert_eq!((summary.logs, summary.bad_lines), (25, 2));
     assert!(!summary.cut_short);
@@ -284,10 +312,10 @@ async fn lines_are_sent_and_bad_ones_counted() {
 #[tokio::test]
 async fn a_log_that_no_frame_holds_is_dropped_and_told() {
     let socket = Socket::new();
-    let (run, _) = start(&socket, WhenFull::Wait, Source::made_up(3, 40_000));
+    let run = Running::start(&socket, WhenFull::Wait, Source::made_up(3, 40_000));
     let mut received = Received::default();
     assert!(received.read(&mut socket.accept().await, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert_eq!((summary.too_large, summary.lost()), (3, 3));
 }
@@ -303,10 +331,10 @@ async fn an_input_that_breaks_off_is_sent_as_far_as_it_came() {
     let socket = Socket::new();
     let line = &b"{\"allowed\":true,\"http_method\":\"GET\",\"http_url\":\"u\"}\n"[..];
     let source = Source::lines(std::io::Read::chain(line, Broken)).expect("a thread");
-    let (run, _) = start(&socket, WhenFull::Wait, source);
+    let run = Running::start(&socket, WhenFull::Wait, source);
     let mut received = Received::default();
     assert!(received.read(&mut socket.accept().await, u64::MAX).await);
-    let summary = run.await.expect("no panic");
+    let summary = run.end().await;
     received.assert_agrees(&summary);
     assert_eq!(summary.delivered, 1);
     assert!(summary.cut_short);
@@ -316,7 +344,7 @@ async fn an_input_that_breaks_off_is_sent_as_far_as_it_came() {
 async fn a_socket_that_is_not_there_is_an_error() {
     let directory = TempDir::new().expect("a directory");
     let options = options(&directory.path().join("none.sock"), WhenFull::Drop);
-    let error = run(options, Source::made_up(1, 0), CancellationToken::new())
+    let error = run(options, Source::made_up(1, 0), Stop::default())
         .await
         .expect_err("no socket");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
@@ -329,13 +357,16 @@ async fn load_is_numbered_without_a_gap_over_any_number_of_writes() {
     let id = load.session_id().clone();
     let mut blocking = Vec::new();
     load.write_to(&mut blocking, 25).expect("written");
-    let sender = tokio::spawn(async move {
-        tokio::io::AsyncWriteExt::write_all(&mut near, &blocking).await?;
-        load.send_to(&mut near, 1_001).await
-    });
     let mut received = Received::default();
-    assert!(received.read(&mut far, u64::MAX).await);
-    sender.await.expect("no panic").expect("written");
+    let (sent, ended) = tokio::join!(
+        async move {
+            near.write_all(&blocking).await?;
+            load.send_to(&mut near, 1_001).await
+        },
+        received.read(&mut far, u64::MAX),
+    );
+    sent.expect("written");
+    assert!(ended);
     received.assert_in_order();
     assert_eq!(received.logs, 1_026);
     assert_eq!(received.frames.first(), Some(&(0..=9)));
