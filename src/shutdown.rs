@@ -1,31 +1,10 @@
-//! What signals do: the first one to stop begins the drain, the deadline or a second one ends it.
+//! What signals do: the first one to stop begins the drain, its deadline or a second one ends it.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-/// The two moments of a stop.
-#[derive(Clone, Debug, Default)]
-pub struct Stop {
-    /// Nothing new is taken from now on; what is held is still delivered.
-    pub drain: CancellationToken,
-    /// Nothing is awaited any more: what is still held is counted as lost.
-    pub deadline: CancellationToken,
-}
-
-impl Stop {
-    /// Begins the drain and waits until it may take no longer: for `timeout`, or until `hurry` comes.
-    async fn drain_for(&self, timeout: Duration, hurry: impl Future<Output = ()>) {
-        self.drain.cancel();
-        tokio::select! {
-            () = tokio::time::sleep(timeout) => tracing::warn!(?timeout, "the drain deadline has passed"),
-            () = hurry => tracing::warn!("told to stop a second time: not waiting for the drain"),
-        }
-        self.deadline.cancel();
-    }
-}
 
 /// The signals that a sidecar listens to.
 #[derive(Debug)]
@@ -59,12 +38,12 @@ impl Signals {
         })
     }
 
-    /// Serves requests until told to stop, then lets the drain take up to `drain_timeout`. Returns once
-    /// [`Stop::deadline`] is cancelled; drop the future when the drain is done before.
+    /// Serves requests until told to stop, then cancels `drain` and returns when the drain may take no longer:
+    /// after `timeout`, or at a second signal. Drop the future when the drain is done before.
     pub async fn serve(
         mut self,
-        stop: &Stop,
-        drain_timeout: Duration,
+        drain: &CancellationToken,
+        timeout: Duration,
         mut request: impl FnMut(Request),
     ) {
         loop {
@@ -75,13 +54,25 @@ impl Signals {
                 _ = self.user1.recv() => request(Request::Balance),
             }
         }
-        let hurry = async {
+        let second = async {
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
             }
         };
-        stop.drain_for(drain_timeout, hurry).await;
+        drain_for(drain, timeout, second).await;
+    }
+}
+
+async fn drain_for(drain: &CancellationToken, timeout: Duration, second: impl Future<Output = ()>) {
+    tracing::info!(
+        ?timeout,
+        "stopping: nothing new is taken, what is held is delivered"
+    );
+    drain.cancel();
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => tracing::warn!("the drain deadline has passed"),
+        () = second => tracing::warn!("told to stop a second time: not waiting for the drain"),
     }
 }
 
@@ -94,21 +85,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_drain_ends_at_its_deadline() {
-        let (stop, before) = (Stop::default(), Instant::now());
-        let waited = tokio::join!(stop.drain_for(TIMEOUT, std::future::pending()), async {
-            stop.drain.cancelled().await;
-            assert!(!stop.deadline.is_cancelled());
+        let (drain, before) = (CancellationToken::new(), Instant::now());
+        let began = async {
+            drain.cancelled().await;
             before.elapsed()
-        });
-        assert_eq!((waited.1, before.elapsed()), (Duration::ZERO, TIMEOUT));
-        assert!(stop.deadline.is_cancelled());
+        };
+        let ((), began) = tokio::join!(drain_for(&drain, TIMEOUT, std::future::pending()), began);
+        assert_eq!((began, before.elapsed()), (Duration::ZERO, TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_signal_ends_the_drain_at_once() {
-        let (stop, before) = (Stop::default(), Instant::now());
-        stop.drain_for(TIMEOUT, std::future::ready(())).await;
+        let (drain, before) = (CancellationToken::new(), Instant::now());
+        drain_for(&drain, TIMEOUT, std::future::ready(())).await;
+        assert!(drain.is_cancelled());
         assert_eq!(before.elapsed(), Duration::ZERO);
-        assert!(stop.deadline.is_cancelled());
     }
 }

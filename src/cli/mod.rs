@@ -4,13 +4,14 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub mod check;
+pub mod emit;
 mod exit;
 mod flags;
 pub mod generate;
 mod ready;
 
 pub use exit::Exit;
-pub use flags::{RunFlags, StatusFlags};
+pub use flags::{EmitFlags, RunFlags, StatusFlags};
 pub use ready::Ready;
 
 /// Forwards boundary audit logs and metrics out of a developer workspace, and counts every loss.

@@ -183,3 +183,54 @@ impl Site {
         Ok(listener)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scrape::tests::Sidecar;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_is_taken_is_bound_once_it_is_free() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp(taken.local_addr().unwrap().to_string());
+        let (bound, mut is_bound) = watch::channel(None);
+        let site = Site {
+            address: address.clone(),
+            offer: Offer {
+                routes: pages::scrape,
+                own_user_only: false,
+            },
+            bound,
+            remedy: "",
+        };
+        let (view, stop) = (Sidecar::new().view, CancellationToken::new());
+        let (tried, all_tried) = oneshot::channel();
+        let started = Instant::now();
+        let mut running = JoinSet::new();
+        running.spawn(run(vec![site], view, stop.clone(), tried));
+        all_tried.await.unwrap();
+        assert_eq!(*is_bound.borrow(), None);
+        drop(taken);
+        let bound = is_bound.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(bound, Some(address));
+        assert_eq!(started.elapsed().as_secs(), RETRY_EVERY.as_secs());
+        stop.cancel();
+        running.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_an_address_does_not_delay_the_stop() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint {
+            scrape: Some(Address::Tcp(taken.local_addr().unwrap().to_string())),
+            api: None,
+        };
+        let handle = endpoint.start(Sidecar::new().view).await.unwrap();
+        assert_eq!(handle.bound(), None);
+        let started = std::time::Instant::now();
+        handle.stop();
+        assert!(started.elapsed() < RETRY_EVERY);
+    }
+}

@@ -123,3 +123,14 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::may_ask;
+
+    #[test]
+    fn only_the_own_user_and_root_may_ask() {
+        assert!(may_ask(1000, 1000) && may_ask(0, 1000) && may_ask(0, 0));
+        assert!(!may_ask(1001, 1000) && !may_ask(1000, 0));
+    }
+}

@@ -17,3 +17,6 @@ pub use view::{Senders, Sources, View};
 
 /// The version of this build.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod tests;

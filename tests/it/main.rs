@@ -2,3 +2,5 @@
 
 mod cli;
 mod logging;
+mod support;
+mod upstream;

@@ -221,7 +221,7 @@ async fn lanes_are_sessions_or_else_connections() {
     for _ in 0..3 {
         let cargo = rig.buffer.take(u64::MAX).await;
         lanes.push((cargo.front(1).next().unwrap().lane().clone(), cargo.len()));
-        std::mem::forget(cargo);
+        forward(&rig.buffer, cargo);
     }
     let session = LaneKey::Session("s".into());
     let expected = [
@@ -257,9 +257,43 @@ async fn the_payload_is_the_senders_own_bytes() {
                 .front(cargo.len())
                 .map(|batch| batch.payload().to_vec()),
         );
-        std::mem::forget(cargo);
+        forward(&rig.buffer, cargo);
     }
     assert_eq!(seen, payloads);
+}
+
+#[tokio::test]
+async fn a_small_batch_does_not_keep_a_large_chunk() {
+    let rig = Rig::start();
+    let mut sender = rig.connect().await;
+    let large = request("", 10, 250);
+    let small = request("", 1, 20);
+    sender
+        .write_all(&[frame(1, &small), frame(1, &large)].concat())
+        .await
+        .unwrap();
+    until("both are received", || rig.books().received.batches == 2).await;
+    assert_eq!(
+        unshared(&rig).await,
+        [true, true],
+        "each has memory of its own"
+    );
+
+    // Of like size, they are left where they were read.
+    sender.write_all(&frame(1, &large).repeat(2)).await.unwrap();
+    until("both are received", || rig.books().received.batches == 4).await;
+    assert_eq!(unshared(&rig).await, [false, false]);
+}
+
+/// For each batch of the next cargo, whether nothing else holds the memory it is in.
+async fn unshared(rig: &Rig) -> Vec<bool> {
+    let cargo = rig.buffer.take(u64::MAX).await;
+    let unshared = cargo
+        .front(cargo.len())
+        .map(|batch| batch.payload().is_unique())
+        .collect();
+    forward(&rig.buffer, cargo);
+    unshared
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Ingest, Listener, Senders, Settings, Stage, conn};
 use crate::buffer::ledger::{Ledger, Snapshot};
-use crate::buffer::queue::Limits;
+use crate::buffer::queue::{Cargo, Limits};
 use crate::buffer::{Buffer, WhenFull};
 use crate::metrics::{FrameFault, Metrics};
 
@@ -170,11 +170,14 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// Ends batches as fast as they come, as a perfect link would.
 async fn forward_all(buffer: Arc<Buffer>) {
     loop {
-        let mut cargo = buffer.take(u64::MAX).await;
-        let all = cargo.len();
-        buffer.ledger().forwarded(cargo.remove_front(all));
-        buffer.settle(cargo);
+        forward(&buffer, buffer.take(u64::MAX).await);
     }
+}
+
+fn forward(buffer: &Buffer, mut cargo: Cargo) {
+    let all = cargo.len();
+    buffer.ledger().forwarded(cargo.remove_front(all));
+    buffer.settle(cargo);
 }
 
 fn field(number: u8, value: &[u8]) -> Vec<u8> {

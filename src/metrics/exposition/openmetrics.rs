@@ -3,59 +3,61 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
 
-use prometheus::proto::{Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
 /// Appends the families as one page, `# EOF` included.
 pub(super) fn encode(families: &[MetricFamily], page: &mut Vec<u8>) -> prometheus::Result<()> {
     for family in families {
-        encode_family(family, page)?;
+        let (name, kind) = identify(family, families)?;
+        writeln!(page, "# TYPE {name} {kind}")?;
+        writeln!(page, "# HELP {name} {}", Escaped(family.help()))?;
+        for metric in family.get_metric() {
+            encode_metric(family, metric, page)?;
+        }
     }
     page.extend_from_slice(b"# EOF\n");
     Ok(())
 }
 
-fn encode_family(family: &MetricFamily, page: &mut Vec<u8>) -> prometheus::Result<()> {
-    let full_name = family.name();
-    let (name, kind) = match family.get_field_type() {
-        // The family is named without the suffix that its samples bear.
-        MetricType::COUNTER => (
-            full_name.strip_suffix("_total").unwrap_or(full_name),
-            "counter",
-        ),
-        MetricType::GAUGE => (full_name, "gauge"),
-        MetricType::HISTOGRAM => (full_name, "histogram"),
-        other => {
-            return Err(prometheus::Error::Msg(format!(
-                "{full_name}: a family of type {other:?} is never made here"
-            )));
-        }
-    };
-    writeln!(page, "# TYPE {name} {kind}")?;
-    writeln!(page, "# HELP {name} {}", Escaped(family.help()))?;
-    for metric in family.get_metric() {
-        let labels = Labels(metric.get_label(), None);
-        match kind {
-            "counter" => {
-                let value = Number(metric.get_counter().get_value());
-                writeln!(page, "{name}_total{labels} {value}")?;
-            }
-            "gauge" => writeln!(
-                page,
-                "{name}{labels} {}",
-                Number(metric.get_gauge().get_value())
-            )?,
-            _ => encode_histogram(name, metric, metric.get_histogram(), page)?,
-        }
+/// The name and the type under which a family stands on the page.
+fn identify<'a>(
+    family: &'a MetricFamily,
+    page: &[MetricFamily],
+) -> prometheus::Result<(&'a str, &'static str)> {
+    let name = family.name();
+    match family.get_field_type() {
+        // A counter is named without the suffix that its samples bear. Where a gauge has that name already (`x`
+        // beside `x_total`), the page could not name both: then the counter stands there as of unknown type.
+        MetricType::COUNTER => Ok(match name.strip_suffix("_total") {
+            Some(stem) if page.iter().all(|other| other.name() != stem) => (stem, "counter"),
+            _ => (name, "unknown"),
+        }),
+        MetricType::GAUGE => Ok((name, "gauge")),
+        MetricType::HISTOGRAM => Ok((name, "histogram")),
+        other => Err(prometheus::Error::Msg(format!(
+            "{name}: expected a counter, gauge or histogram, got {other:?}"
+        ))),
     }
+}
+
+fn encode_metric(
+    family: &MetricFamily,
+    metric: &Metric,
+    page: &mut Vec<u8>,
+) -> prometheus::Result<()> {
+    let name = family.name();
+    let value = match family.get_field_type() {
+        MetricType::HISTOGRAM => return encode_histogram(name, metric, page),
+        MetricType::COUNTER => metric.get_counter().get_value(),
+        _ => metric.get_gauge().get_value(),
+    };
+    let labels = Labels(metric.get_label(), None);
+    writeln!(page, "{name}{labels} {}", Number(value))?;
     Ok(())
 }
 
-fn encode_histogram(
-    name: &str,
-    metric: &Metric,
-    histogram: &Histogram,
-    page: &mut Vec<u8>,
-) -> prometheus::Result<()> {
+fn encode_histogram(name: &str, metric: &Metric, page: &mut Vec<u8>) -> prometheus::Result<()> {
+    let histogram = metric.get_histogram();
     let finite = histogram
         .get_bucket()
         .iter()
@@ -155,7 +157,7 @@ mod tests {
     use super::*;
     use crate::metrics::catalog::{self, Kind};
     use prometheus::core::Collector;
-    use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts};
+    use prometheus::{Counter, Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts};
 
     fn page(collector: &dyn Collector) -> String {
         let mut page = Vec::new();
@@ -174,6 +176,20 @@ mod tests {
              # HELP seen Help with a \\\\, a \\\" and\\na line.\n\
              seen_total{a=\"x\\\"y\\\\z\\n\",b=\"é\"} 7\n\
              # EOF\n"
+        );
+    }
+
+    #[test]
+    fn a_counter_beside_a_gauge_of_its_stem_keeps_its_whole_name() {
+        let gauge = Gauge::new("open", "Open.").unwrap();
+        let counter = Counter::new("open_total", "All.").unwrap();
+        let both = [gauge.collect(), counter.collect()].concat();
+        let mut page = Vec::new();
+        encode(&both, &mut page).unwrap();
+        assert_eq!(
+            String::from_utf8(page).unwrap(),
+            "# TYPE open gauge\n# HELP open Open.\nopen 0\n\
+             # TYPE open_total unknown\n# HELP open_total All.\nopen_total 0\n# EOF\n"
         );
     }
 
