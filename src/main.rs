@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime;
 use weir::app;
-use weir::cli::{Cli, Command, Exit, MetricsCommand, RunFlags, StatusArgs, check, generate};
+use weir::cli::{Cli, Command, Exit, MetricsCommand, RunFlags, StatusArgs, check, emit, generate};
 use weir::config::{Config, ThisMachine, resolve_api_socket};
 use weir::metrics::doc;
 use weir::scrape::status::{self, Form, StatusError};
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         Command::Run(flags) => with_config(&flags, |config| {
             app::run(&config, || Config::resolve(&flags.0, &ThisMachine))
         }),
+        Command::Emit(arguments) => {
+            emit::run(arguments, &ThisMachine, &mut stdout(), &mut stderr())
+        }
         Command::Status(arguments) => status(&arguments),
         Command::Metrics(view) => metrics(view),
         Command::Completions { shell } => printed(generate::completions(shell, &mut stdout())),

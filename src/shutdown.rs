@@ -6,6 +6,15 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// The two moments of a stop.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Nothing new is taken from now on; what is held is still delivered.
+    pub drain: CancellationToken,
+    /// Nothing is awaited any more.
+    pub deadline: CancellationToken,
+}
+
 /// The signals that a sidecar listens to.
 #[derive(Debug)]
 pub struct Signals {
@@ -38,14 +47,9 @@ impl Signals {
         })
     }
 
-    /// Serves requests until told to stop, then cancels `drain` and returns when the drain may take no longer:
-    /// after `timeout`, or at a second signal. Drop the future when the drain is done before.
-    pub async fn serve(
-        mut self,
-        drain: &CancellationToken,
-        timeout: Duration,
-        mut request: impl FnMut(Request),
-    ) {
+    /// Serves requests until told to stop, then lets the drain take up to `timeout`, or until a second signal.
+    /// Returns at the deadline; drop the future when the drain is done before.
+    pub async fn serve(mut self, stop: &Stop, timeout: Duration, mut request: impl FnMut(Request)) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
@@ -60,20 +64,21 @@ impl Signals {
                 _ = self.interrupt.recv() => {}
             }
         };
-        drain_for(drain, timeout, second).await;
+        drain(stop, timeout, second).await;
     }
 }
 
-async fn drain_for(drain: &CancellationToken, timeout: Duration, second: impl Future<Output = ()>) {
+async fn drain(stop: &Stop, timeout: Duration, second: impl Future<Output = ()>) {
     tracing::info!(
         ?timeout,
         "stopping: nothing new is taken, what is held is delivered"
     );
-    drain.cancel();
+    stop.drain.cancel();
     tokio::select! {
         () = tokio::time::sleep(timeout) => tracing::warn!("the drain deadline has passed"),
         () = second => tracing::warn!("told to stop a second time: not waiting for the drain"),
     }
+    stop.deadline.cancel();
 }
 
 #[cfg(test)]
@@ -85,20 +90,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_drain_ends_at_its_deadline() {
-        let (drain, before) = (CancellationToken::new(), Instant::now());
+        let (stop, before) = (Stop::default(), Instant::now());
         let began = async {
-            drain.cancelled().await;
+            stop.drain.cancelled().await;
+            assert!(!stop.deadline.is_cancelled());
             before.elapsed()
         };
-        let ((), began) = tokio::join!(drain_for(&drain, TIMEOUT, std::future::pending()), began);
+        let ((), began) = tokio::join!(drain(&stop, TIMEOUT, std::future::pending()), began);
         assert_eq!((began, before.elapsed()), (Duration::ZERO, TIMEOUT));
+        assert!(stop.deadline.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_signal_ends_the_drain_at_once() {
-        let (drain, before) = (CancellationToken::new(), Instant::now());
-        drain_for(&drain, TIMEOUT, std::future::ready(())).await;
-        assert!(drain.is_cancelled());
+        let (stop, before) = (Stop::default(), Instant::now());
+        drain(&stop, TIMEOUT, std::future::ready(())).await;
         assert_eq!(before.elapsed(), Duration::ZERO);
+        assert!(stop.drain.is_cancelled() && stop.deadline.is_cancelled());
     }
 }

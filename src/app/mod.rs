@@ -26,7 +26,7 @@ use crate::metrics::{DropReason, Metrics};
 use crate::scrape::health::Phase;
 use crate::scrape::status::SenderStatus;
 use crate::scrape::{Address, Endpoint, Handle, Sources, View};
-use crate::shutdown::{Request, Signals};
+use crate::shutdown::{Request, Signals, Stop};
 use crate::systemd;
 use crate::upstream::{self, ProxySettings, RootFiles, WebSocketUpstream};
 use part::Part;
@@ -160,7 +160,7 @@ impl Sidecar {
         self.announce(config, &endpoint)
             .context("cannot write the ready line to stdout")?;
 
-        let drain = CancellationToken::new();
+        let stop = Stop::default();
         let (forward_stop, link_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut ingest = Part::start(
             "audit socket",
@@ -168,7 +168,7 @@ impl Sidecar {
                 Arc::clone(&self.buffer),
                 self.metrics.ingest.clone(),
                 Arc::clone(&self.senders),
-                drain.clone(),
+                stop.drain.clone(),
             ),
         );
         let forwarder = Forwarder::new(
@@ -192,15 +192,15 @@ impl Sidecar {
         let served = tokio::select! {
             biased;
             drained = self.drained(&mut ingest) => drained,
-            () = signals.serve(&drain, config.drain_timeout, on_request) => Ok(()),
+            () = signals.serve(&stop, config.drain_timeout, on_request) => Ok(()),
             ended = forward.ended() => ended.and(Err(anyhow::anyhow!("the forwarder ended by itself"))),
             ended = link.ended() => ended.and(Err(anyhow::anyhow!("the link ended by itself"))),
-            never = self.show_life(&drain) => match never {},
+            never = self.show_life(&stop.drain) => match never {},
         };
 
         // From here on nothing waits: what comes, or comes back, is counted as lost.
         self.buffer.close();
-        drain.cancel();
+        stop.drain.cancel();
         forward_stop.cancel();
         link_stop.cancel();
         let stopped = async {

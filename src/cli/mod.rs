@@ -40,6 +40,8 @@ pub enum Command {
     ///
     /// Takes the settings of `weir run`. Every fault is listed at once, with exit code 2.
     Check(CheckArgs),
+    /// Write logs to the audit socket, as boundary does
+    Emit(emit::EmitArgs),
     /// Ask a running sidecar how it is doing
     Status(StatusArgs),
     /// Describe the metrics
