@@ -15,6 +15,7 @@ use std::thread;
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use tokio::runtime;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weir::buffer::ledger::Ledger;
 use weir::buffer::queue::Limits;
@@ -56,12 +57,11 @@ fn frames_through_the_socket(bencher: Bencher<'_, '_>, connections: usize) {
     let buffer = Buffer::new(limits, patient, Ledger::new());
     let metrics = Metrics::new().expect("metrics");
     let stop = CancellationToken::new();
-    runtime.spawn(Ingest::new(listener).run(
-        Arc::clone(&buffer),
-        metrics.ingest,
-        Senders::new(),
-        stop,
-    ));
+    let mut stages = JoinSet::new();
+    stages.spawn_on(
+        Ingest::new(listener).run(Arc::clone(&buffer), metrics.ingest, Senders::new(), stop),
+        runtime.handle(),
+    );
     let mut senders: Vec<_> = (0..connections)
         .map(|_| UnixStream::connect(&settings.path).expect("a connection"))
         .collect();

@@ -116,10 +116,10 @@ impl Buffer {
         }
     }
 
-    /// Drops what waits and was received before `cutoff`.
+    /// Drops what waits and was received at `cutoff` or before.
     pub fn expire(&self, cutoff: Instant) {
         let mut state = self.state();
-        while let Some(batch) = state.queue.evict_received_before(cutoff) {
+        while let Some(batch) = state.queue.evict_received_by(cutoff) {
             self.ledger.dropped([batch], DropReason::Expired);
         }
         drop(state);
@@ -144,6 +144,11 @@ impl Buffer {
         self.drop_all(&mut state, DropReason::Shutdown);
         drop(state);
         self.room.notify_one();
+    }
+
+    /// When the oldest batch that waits was received.
+    pub fn oldest_waiting(&self) -> Option<Instant> {
+        self.state().queue.oldest_waiting()
     }
 
     /// When the oldest batch that is held was received.

@@ -3,14 +3,26 @@
 //! The names stand in [`catalog`]. The flow of batches itself is not counted here but in
 //! [`crate::buffer::ledger`], from which the exposition takes one exact snapshot per scrape.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the collectors of the catalogue are made here, and nowhere else"
+)]
+
 pub mod catalog;
+pub mod doc;
+pub mod exposition;
 mod labels;
+mod process;
+pub(crate) mod sample;
+
+use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use catalog::{Family, Kind};
 pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+pub use process::ProcessCollector;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -134,14 +146,14 @@ impl ForwardMetrics {
         self.attempts.with_label_values(&[outcome.label()]).inc();
     }
 
-    /// Records an acknowledged batch: its age, in seconds, since it was received.
-    pub fn delivered(&self, age_seconds: f64) {
-        self.latency.observe(age_seconds);
+    /// Records the age at which a batch was acknowledged, since it was received.
+    pub fn delivered(&self, age: Duration) {
+        self.latency.observe(age.as_secs_f64());
     }
 
     /// Records when the control plane last acknowledged anything, in Unix seconds.
-    pub fn succeeded_at(&self, unix_seconds: i64) {
-        self.last_success.set(unix_seconds);
+    pub fn succeeded_at(&self, unix_seconds: u64) {
+        self.last_success.set(unix_seconds.cast_signed());
     }
 
     /// When the control plane last acknowledged anything, in Unix seconds; 0 before the first time.

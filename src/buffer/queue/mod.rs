@@ -149,10 +149,10 @@ impl Queue {
         Some(batch)
     }
 
-    /// Takes out the oldest batch that waits if it was received before `cutoff`.
-    pub fn evict_received_before(&mut self, cutoff: Instant) -> Option<Batch> {
+    /// Takes out the oldest batch that waits if it was received at `cutoff` or before.
+    pub fn evict_received_by(&mut self, cutoff: Instant) -> Option<Batch> {
         let (_, oldest) = self.waiting.first_key_value()?;
-        if oldest.received_at() < cutoff {
+        if oldest.received_at() <= cutoff {
             self.evict_oldest()
         } else {
             None
@@ -218,9 +218,14 @@ impl Queue {
         self.used.batches == 0
     }
 
+    /// When the oldest batch that waits was received.
+    pub fn oldest_waiting(&self) -> Option<Instant> {
+        self.waiting.values().next().map(Batch::received_at)
+    }
+
     /// When the oldest batch that waits or is out was received.
     pub fn oldest(&self) -> Option<Instant> {
-        let waiting = self.waiting.values().next().map(Batch::received_at);
+        let waiting = self.oldest_waiting();
         let out = self.lanes.values().filter_map(|lane| lane.out).min();
         waiting.into_iter().chain(out).min()
     }

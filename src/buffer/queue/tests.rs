@@ -34,7 +34,7 @@ enum Action {
         ended: usize,
     },
     EvictOldest,
-    EvictBefore {
+    EvictUpTo {
         age: u64,
     },
 }
@@ -46,7 +46,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0..150u64).prop_map(|max_bytes| Action::Take { max_bytes }),
         3 => (any::<usize>(), 0..5usize).prop_map(|(which, ended)| Action::Settle { which, ended }),
         1 => Just(Action::EvictOldest),
-        1 => (0..20u64).prop_map(|age| Action::EvictBefore { age }),
+        1 => (0..20u64).prop_map(|age| Action::EvictUpTo { age }),
     ]
 }
 
@@ -205,16 +205,18 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
                 prop_assert_eq!(ids(start, evicted.iter()), Vec::from_iter(expected));
                 ledger.dropped(evicted, DropReason::BufferFull);
             }
-            Action::EvictBefore { age } => {
-                let cutoff = next.saturating_sub(age);
-                while let Some(batch) = queue.evict_received_before(arrives(start, cutoff)) {
+            Action::EvictUpTo { age } => {
+                let Some(cutoff) = u64::checked_sub(next, age) else {
+                    continue;
+                };
+                while let Some(batch) = queue.evict_received_by(arrives(start, cutoff)) {
                     prop_assert_eq!(
                         ids(start, [&batch].into_iter()),
                         vec![model.waiting.remove(0).id]
                     );
                     ledger.dropped([batch], DropReason::Expired);
                 }
-                prop_assert!(model.waiting.iter().all(|item| item.id >= cutoff));
+                prop_assert!(model.waiting.iter().all(|item| item.id > cutoff));
             }
         }
         model.refresh();

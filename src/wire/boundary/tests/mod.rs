@@ -1,3 +1,4 @@
+mod encode;
 mod envelope;
 mod frame;
 mod golden;
