@@ -9,7 +9,6 @@ mod conn;
 mod descriptors;
 mod senders;
 mod socket;
-mod warnings;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffer;
 use crate::metrics::IngestMetrics;
+use crate::warnings::Warnings;
 pub use descriptors::raise_descriptor_limit;
 pub use senders::{Activity, Sender, Senders};
 pub use socket::{BindError, Listener, Settings};
-use warnings::Warnings;
 
 /// The stage that reads the audit socket.
 #[derive(Debug)]

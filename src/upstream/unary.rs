@@ -12,8 +12,7 @@ use super::error::excerpt;
 use super::session::{Gone, PIECE, Session};
 use super::{Outcome, Rpc};
 use crate::wire::drpc::{
-    Assembler, Frames, Kind, MAX_FRAME, MAX_HEADER, Packet, PacketTooLarge, ProtocolError,
-    RemoteError, Writer,
+    Assembler, Frames, Kind, MAX_HEADER, Packet, PacketTooLarge, ProtocolError, RemoteError, Writer,
 };
 
 /// How long a call may take, from the wait for a stream to the answer.
