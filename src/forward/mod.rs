@@ -24,6 +24,11 @@ use retry::{Attempt, Delivery, Verdict, verdict};
 /// peer accepts without queueing (256 streams), and it bounds the frame buffers in use.
 pub const MAX_LANES_IN_FLIGHT: usize = 32;
 
+/// How long a lane rests after a request that left nothing waiting. A lone batch goes up at once; a steady trickle
+/// goes up in at most a hundred requests a second, whose cost is then that of ten batches and not of each. No log is
+/// read by anybody within this time.
+const LANE_REST: Duration = Duration::from_millis(10);
+
 /// How the forwarder behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -155,7 +160,14 @@ impl<U: Upstream> Forwarder<U> {
                 }
             }
         }
-        self.buffer.settle(cargo);
+        if let Some(lane) = self.buffer.settle(cargo) {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LANE_REST) => {}
+            }
+            self.buffer.rouse(lane);
+        }
     }
 
     /// Sends the first `count` batches as one request. `None` when told to stop; they are in memory again then.
