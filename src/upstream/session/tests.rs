@@ -255,6 +255,30 @@ async fn a_long_request_fills_the_window_in_whole_pieces() {
     };
     tokio::select! {
         outcome = call => panic!("{outcome:?}"),
-        lengths = peer => assert_eq!(lengths, [PIECE; 4]),
+        lengths = peer => assert_eq!(lengths, [0, PIECE, PIECE, PIECE, PIECE]),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_unused_was_opened_and_is_reset() {
+    let (bench, mut far) = bench(ROOMY).await;
+    drop(bench.session.open().await.unwrap());
+    let mut bytes = Vec::new();
+    while let Ok(message) = tokio::time::timeout(Duration::from_secs(1), far.next()).await {
+        if let Message::Binary(data) = message.unwrap().unwrap() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    let (headers, []) = bytes.as_chunks::<12>() else {
+        panic!("{bytes:02x?}")
+    };
+    let of_stream: Vec<_> = headers.iter().filter(|header| header[7] == 1).collect();
+    assert_eq!(
+        of_stream,
+        [
+            &[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
+            &[0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0]
+        ]
+    );
+    assert!(!bench.driver.is_finished());
 }
