@@ -1,7 +1,7 @@
 //! The audit socket: accepts senders, reads their frames, and hands each batch to the buffer.
 //!
 //! A sender is read without delay, never written to, and never closed for being idle; whatever it sends, it costs
-//! only itself. One connection takes at most 2 KiB while it is idle, and at most 64 KiB while a frame of it is
+//! only itself. One connection takes at most 2 KiB while it is idle, and about 64 KiB at most while a frame of it is
 //! incomplete or waits for room in the buffer.
 
 mod accept;

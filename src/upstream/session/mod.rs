@@ -21,7 +21,6 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use yamux::{Config, Connection, ConnectionError, FrameDecodeError, Mode};
 
-use crate::wire::drpc::{MAX_FRAME, MAX_HEADER};
 use crate::wire::ws::{ByteStream, Pulse};
 
 /// Calls under way at once. Each lane has one, and a quarter of what the peer holds for us (its accept
@@ -40,9 +39,10 @@ const MAX_STREAMS: usize = 256;
 /// pass 1 MiB, the largest frame that the yamux crate takes: a Go peer fills a window with one frame.
 const WINDOW_GROWTH: usize = 768 << 10;
 
-/// Bytes of one yamux frame: a whole dRPC frame with the packets before and after it.
-const SPLIT: usize = 2 * MAX_FRAME;
-const _: () = assert!(SPLIT >= MAX_FRAME + 3 * MAX_HEADER);
+/// Bytes of one yamux frame: a quarter of the window that a Go peer grants. It returns credit only once
+/// half of the window has been read (hashicorp/yamux stream.go), so what it has read of pieces of another
+/// size would be held back in part, and a long way would be filled by little more than half.
+pub(super) const PIECE: usize = 64 << 10;
 
 /// Silence after which the peer is asked for a sign of life. coderd itself pings every 15 s.
 const PING_AFTER: Duration = Duration::from_secs(10);
@@ -313,7 +313,7 @@ fn config() -> Config {
     config.set_max_connection_receive_window(Some(
         MAX_STREAMS * yamux::DEFAULT_CREDIT as usize + WINDOW_GROWTH,
     ));
-    config.set_split_send_size(SPLIT);
+    config.set_split_send_size(PIECE);
     config
 }
 
