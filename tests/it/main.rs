@@ -9,5 +9,6 @@
 
 mod cli;
 mod logging;
+mod run;
 mod support;
 mod upstream;
