@@ -4,5 +4,22 @@
 //! Every page that a test scrapes is checked for the conservation law; see `support::page`.
 
 mod delivery;
+mod dials;
 mod million;
+mod outages;
+mod policy;
+mod senders;
+mod signals;
+mod slow;
+mod start;
+mod status;
 mod stop;
+
+use url::Url;
+
+/// Where nobody listens.
+fn nobody() -> Url {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    format!("http://{address}").parse().unwrap()
+}

@@ -3,17 +3,11 @@
 use rustix::process::Signal;
 use serde_json::json;
 
+use super::nobody;
 use crate::support::coderd::Coderd;
 use crate::support::plane::ControlPlane;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Ended, Sidecar};
-
-/// Where nobody listens.
-fn nobody() -> url::Url {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    format!("http://{address}").parse().unwrap()
-}
 
 fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
     assert_eq!(ended.code(), Some(3), "{}", ended.log());
@@ -109,7 +103,9 @@ async fn what_was_written_before_a_stop_under_load_arrives() {
     let stop = async {
         coderd
             .wait_for("something of every session", |account| {
-                account["sessions"].as_object().is_some_and(|all| all.len() == 8)
+                account["sessions"]
+                    .as_object()
+                    .is_some_and(|all| all.len() == 8)
             })
             .await;
         sidecar.stop_clean().await
