@@ -10,5 +10,6 @@
 mod cli;
 mod drpc;
 mod logging;
+mod run;
 mod support;
 mod upstream;
