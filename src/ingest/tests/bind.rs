@@ -245,15 +245,17 @@ fn a_replacement_is_never_seen_half_done() {
             }
             inodes.len()
         });
-        for _ in 0..REPLACEMENTS {
-            listeners.push(Listener::bind(&settings).unwrap());
+        let replaced = (0..REPLACEMENTS).try_for_each(|_| {
+            listeners.push(Listener::bind(&settings)?);
             // The second look from now began after the replacement. A watcher that failed looks no more.
             let seen = looks.load(Ordering::Relaxed) + 2;
             while looks.load(Ordering::Relaxed) < seen && !watcher.is_finished() {
                 std::thread::yield_now();
             }
-        }
+            Ok::<_, BindError>(())
+        });
         done.store(true, Ordering::Relaxed);
+        replaced.unwrap();
         assert!(watcher.join().unwrap() >= REPLACEMENTS);
     });
 }
