@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod drpc;
 mod logging;
 mod run;
 mod support;

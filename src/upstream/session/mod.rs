@@ -9,11 +9,13 @@ mod tests;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::AsyncWrite as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +23,6 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use yamux::{Config, Connection, ConnectionError, FrameDecodeError, Mode};
 
-use crate::wire::drpc::{MAX_FRAME, MAX_HEADER};
 use crate::wire::ws::{ByteStream, Pulse};
 
 /// Calls under way at once. Each lane has one, and a quarter of what the peer holds for us (its accept
@@ -40,9 +41,10 @@ const MAX_STREAMS: usize = 256;
 /// pass 1 MiB, the largest frame that the yamux crate takes: a Go peer fills a window with one frame.
 const WINDOW_GROWTH: usize = 768 << 10;
 
-/// Bytes of one yamux frame: a whole dRPC frame with the packets before and after it.
-const SPLIT: usize = 2 * MAX_FRAME;
-const _: () = assert!(SPLIT >= MAX_FRAME + 3 * MAX_HEADER);
+/// Bytes of one yamux frame: a quarter of the window that a Go peer grants. It returns credit only once
+/// half of the window has been read (hashicorp/yamux stream.go), so what it has read of pieces of another
+/// size would be held back in part, and a long way would be filled by little more than half.
+pub(super) const PIECE: usize = 64 << 10;
 
 /// Silence after which the peer is asked for a sign of life. coderd itself pings every 15 s.
 const PING_AFTER: Duration = Duration::from_secs(10);
@@ -107,7 +109,7 @@ impl Session {
         )
     }
 
-    /// Opens a stream for one call; waits while [`MAX_CALLS`] are under way. Nothing is sent yet.
+    /// Opens a stream for one call; waits while [`MAX_CALLS`] are under way.
     pub(super) async fn open(&self) -> Result<CallStream, Gone> {
         let places = Arc::clone(&self.shared.places);
         let place = places.acquire_owned().await.map_err(|_| Gone)?;
@@ -152,10 +154,9 @@ impl CallStream {
     /// Ends the stream after its answer came. The FIN is queued and not waited for; when the queue has no
     /// room, which only a request that was not written whole can cause, the drop resets the stream.
     pub(super) fn end(mut self) {
-        use futures_util::AsyncWrite as _;
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // Once only: a second FIN would end the whole session.
-        if let Poll::Ready(Err(error)) = std::pin::Pin::new(&mut self.stream).poll_close(&mut cx) {
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_close(&mut cx) {
             tracing::debug!(%error, "the stream of an answered call was gone already");
         }
         self.ended = true;
@@ -277,8 +278,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 continue;
             }
             match self.connection.poll_new_outbound(cx) {
-                // A caller that has gone meanwhile drops the stream.
-                Poll::Ready(Ok(stream)) => drop(reply.send(stream)),
+                Poll::Ready(Ok(mut stream)) => {
+                    // The SYN goes with the first write. It is made here, so that a caller who has gone
+                    // meanwhile resets a stream that the peer has heard of.
+                    let syn = Pin::new(&mut stream).poll_write(cx, &[]);
+                    debug_assert!(syn.is_ready(), "a new stream has room");
+                    drop(reply.send(stream));
+                }
                 // The connection says the rest when it is polled; the caller learns it is gone.
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "no stream could be opened");
@@ -313,7 +319,7 @@ fn config() -> Config {
     config.set_max_connection_receive_window(Some(
         MAX_STREAMS * yamux::DEFAULT_CREDIT as usize + WINDOW_GROWTH,
     ));
-    config.set_split_send_size(SPLIT);
+    config.set_split_send_size(PIECE);
     config
 }
 
