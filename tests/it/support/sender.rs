@@ -1,5 +1,6 @@
 //! A boundary process: connects to the audit socket and writes frames.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ring::digest::{Context, SHA256};
@@ -8,6 +9,7 @@ use tokio::net::UnixStream;
 use weir::wire::boundary::encode::{LogEntry, put_logs_frame};
 
 use super::plane::Delivered;
+use super::wait::wait_for;
 
 /// Logs in a batch of a busy boundary.
 pub const BATCH: usize = 10;
@@ -32,6 +34,19 @@ impl Sender {
         self.try_send(bytes)
             .await
             .expect("the audit socket is read");
+    }
+
+    /// Waits until the other end has closed.
+    pub async fn closed(&mut self) {
+        wait_for("the close of the connection", async || {
+            match self.stream.try_read(&mut [0]) {
+                // What was not read there makes it a reset.
+                Ok(0) => Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
     }
 
     /// Writes bytes; an error means that not all of them were taken.

@@ -151,13 +151,18 @@ impl Sidecar {
 
     /// The metrics from the scrape address. They must balance.
     pub async fn page(&self) -> Page {
+        let (status, text) = self.get("/metrics").await;
+        balanced(status, &text)
+    }
+
+    /// What the scrape address answers to a request.
+    pub async fn get(&self, path: &str) -> (u16, String) {
         let address = self.prometheus.as_ref().expect("a scrape address");
         let stream = TcpStream::connect(address).await;
         let stream = stream.expect("the scrape address accepts");
-        let (status, text) = exchange(stream, "GET", "/metrics", "")
+        exchange(stream, "GET", path, "")
             .await
-            .expect("the scrape address answers");
-        balanced(status, &text)
+            .expect("the scrape address answers")
     }
 
     /// The metrics from the API socket. They must balance.
@@ -376,9 +381,10 @@ impl std::fmt::Display for Output {
     }
 }
 
-/// A `weir` command that ends by itself.
-pub fn weir(arguments: &[&str], api: &Path) -> std::process::Output {
+/// Runs `weir status` against an API socket.
+pub fn status(arguments: &[&str], api: &Path) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_weir"))
+        .arg("status")
         .args(arguments)
         .arg("--api-socket")
         .arg(api)
