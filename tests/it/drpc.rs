@@ -57,7 +57,6 @@ fn any_stream_is_read_as_the_reference_reads_it() {
         (STREAMS / 10..STREAMS * 9 / 10).contains(&faulty),
         "{faulty}"
     );
-    drop(ask);
     drop(questions);
     assert!(child.wait().unwrap().success());
 }

@@ -347,13 +347,20 @@ async fn a_certificate_for_another_host_is_refused() {
     link.stop().await;
 }
 
-/// A proxy that leads every CONNECT to `target` after it has seen the login, and notes what was asked.
-async fn proxy(target: String, login: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+struct Proxy {
+    address: String,
+    /// The first line of each request.
+    asked: Arc<Mutex<Vec<String>>>,
+    _task: JoinSet<()>,
+}
+
+/// A proxy that leads each CONNECT in turn to `target` if it bears the login, and notes what was asked.
+async fn proxy(target: String, login: &'static str) -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&asked);
-    tokio::spawn(async move {
+    let serve = async move {
         loop {
             let (client, _) = listener.accept().await.unwrap();
             let mut client = BufReader::new(client);
@@ -378,15 +385,17 @@ async fn proxy(target: String, login: &'static str) -> (String, Arc<Mutex<Vec<St
                 .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 .await
                 .unwrap();
-            tokio::spawn(async move {
-                // However the two ends close is not the proxy's affair.
-                tokio::io::copy_bidirectional(&mut client, &mut server)
-                    .await
-                    .ok();
-            });
+            // However the two ends close is not the proxy's affair.
+            tokio::io::copy_bidirectional(&mut client, &mut server)
+                .await
+                .ok();
         }
-    });
-    (address, asked)
+    };
+    Proxy {
+        address,
+        asked,
+        _task: JoinSet::from_iter([serve]),
+    }
 }
 
 #[tokio::test]
@@ -395,15 +404,16 @@ async fn a_proxy_is_asked_for_a_tunnel() {
         return;
     };
     let target = format!("127.0.0.1:{}", coderd.url.port().unwrap());
-    let (address, asked) = proxy(target, "Basic dXNlcjpwYXNz").await;
+    let proxy = proxy(target, "Basic dXNlcjpwYXNz").await;
     let mut settings = settings(&"http://coderd.example:3000".parse().unwrap());
     for (login, outcome) in [
         ("user:wrong", DialOutcome::Unreachable),
         ("user:pass", DialOutcome::Connected),
     ] {
-        let proxy = format!("http://{login}@{address}");
+        let variable = format!("http://{login}@{}", proxy.address);
         settings.proxy =
-            ProxySettings::from_vars(|name| (name == "HTTP_PROXY").then(|| proxy.clone())).unwrap();
+            ProxySettings::from_vars(|name| (name == "HTTP_PROXY").then(|| variable.clone()))
+                .unwrap();
         let link = Link::start(settings.clone());
         link.dialled(outcome).await;
         if outcome == DialOutcome::Connected {
@@ -412,7 +422,7 @@ async fn a_proxy_is_asked_for_a_tunnel() {
         link.stop().await;
     }
     assert_eq!(
-        asked.lock().unwrap()[0],
+        proxy.asked.lock().unwrap()[0],
         "CONNECT coderd.example:3000 HTTP/1.1"
     );
     coderd.expect_clean_wire().await;
