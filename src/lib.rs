@@ -8,3 +8,4 @@ pub mod forward;
 pub mod metrics;
 pub mod shutdown;
 pub mod upstream;
+pub mod wire;

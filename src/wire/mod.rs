@@ -1,0 +1,3 @@
+//! Byte formats, without I/O, clocks, metrics or logging.
+
+pub mod boundary;
