@@ -1,0 +1,46 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"weir.test/interop/internal/peer"
+)
+
+// How many dials run at once, so that a backlog is not what is tested.
+const dialsAtOnce = 32
+
+// Idle opens connections that do nothing but answer pings.
+func Idle(ctx context.Context, options peer.Options, connections int) ([]*peer.Client, error) {
+	clients := make([]*peer.Client, connections)
+	errs := make(chan error, connections)
+	tickets := make(chan struct{}, dialsAtOnce)
+	var group sync.WaitGroup
+	for n := range clients {
+		group.Go(func() {
+			tickets <- struct{}{}
+			defer func() { <-tickets }()
+			client, err := peer.Dial(ctx, options)
+			if err != nil {
+				errs <- fmt.Errorf("connection %d: %w", n, err)
+				return
+			}
+			clients[n] = client
+		})
+	}
+	group.Wait()
+	close(errs)
+	return clients, <-errs
+}
+
+// Alive counts the sessions that are open.
+func Alive(clients []*peer.Client) int {
+	alive := 0
+	for _, client := range clients {
+		if client != nil && !client.Session.IsClosed() {
+			alive++
+		}
+	}
+	return alive
+}
