@@ -4,7 +4,10 @@
 
 pub mod backoff;
 pub mod buffer;
+pub mod cli;
+pub mod config;
 pub mod forward;
+pub mod logging;
 pub mod metrics;
 pub mod shutdown;
 pub mod upstream;

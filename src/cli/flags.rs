@@ -1,0 +1,109 @@
+//! The settings as command-line arguments, made from the table of settings.
+//!
+//! Values are taken as written: the configuration checks them, so that one run reports all faults.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
+
+use crate::config::Flags;
+use crate::config::refused::REFUSALS;
+use crate::config::setting::{ALL, API_SOCKET, Fallback, SOCKET_PATH, Setting, Shape};
+
+/// Settings that lead to the API socket of a sidecar.
+static STATUS: &[&Setting] = &[&SOCKET_PATH, &API_SOCKET];
+
+macro_rules! flags {
+    ($(#[$doc:meta])* $name:ident, $settings:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name(pub Flags);
+
+        impl Args for $name {
+            fn augment_args(command: Command) -> Command {
+                command.args(arguments($settings))
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                Self::augment_args(command)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                collect($settings, matches).map(Self)
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+flags! {
+    /// Every setting of the sidecar.
+    RunFlags, ALL
+}
+
+flags! {
+    /// The settings that say where a running sidecar answers.
+    StatusFlags, STATUS
+}
+
+fn arguments(settings: &[&'static Setting]) -> Vec<Arg> {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .help("TOML file with settings; keys are the flag names in snake case, unknown keys are refused");
+    let settings = settings.iter().map(|setting| argument(setting));
+    std::iter::once(config).chain(settings).collect()
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    let argument = Arg::new(setting.flag)
+        .long(setting.flag)
+        .value_name(setting.value_name)
+        .help(help(setting));
+    match setting.shape {
+        Shape::List => argument.action(ArgAction::Append),
+        Shape::Switch => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+        Shape::Path => argument.value_hint(ValueHint::AnyPath),
+        Shape::Text | Shape::TextOrEmpty | Shape::Number => argument,
+    }
+}
+
+fn help(setting: &Setting) -> String {
+    let mut help = format!("{}\n[env: {}]", setting.help, setting.env);
+    match setting.fallback {
+        Fallback::Text(text) | Fallback::Derived(text) => {
+            help.push_str(&format!(" [default: {text}]"));
+        }
+        Fallback::Required(what) => help.push_str(&format!(" [{what}]")),
+        Fallback::Unset => {}
+    }
+    let refusals = REFUSALS
+        .iter()
+        .filter(|row| row.setting.flag == setting.flag);
+    for refusal in refusals {
+        help.push_str(&format!("\n[in this version {}]", refusal.reason));
+    }
+    help
+}
+
+fn collect(settings: &[&'static Setting], matches: &ArgMatches) -> Result<Flags, clap::Error> {
+    let mut flags = Flags::default();
+    flags.set_config(matches.get_one::<PathBuf>("config").cloned());
+    for setting in settings {
+        if let Some(values) = matches.get_many::<String>(setting.flag) {
+            flags.set(setting, values.cloned().collect());
+        }
+    }
+    Ok(flags)
+}

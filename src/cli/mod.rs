@@ -1,0 +1,113 @@
+//! The command line: its types, and the commands that need nothing but them.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub mod check;
+mod exit;
+mod flags;
+pub mod generate;
+mod ready;
+
+pub use exit::Exit;
+pub use flags::{RunFlags, StatusFlags};
+pub use ready::Ready;
+
+/// Forwards boundary audit logs and metrics out of a developer workspace, and counts every loss.
+///
+/// Settings are taken from flags, then from the environment, then from the file given by --config
+/// (TOML; keys are the flag names in snake case), then from the defaults. An empty variable counts
+/// as unset, except for --prometheus-address, where empty means off. Relative paths start from the
+/// working directory.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the sidecar
+    ///
+    /// Takes audit-log batches from the boundary socket and forwards them to the control plane.
+    /// When every listener is bound, one JSON line is printed on stdout; logs go to stderr.
+    Run(RunFlags),
+    /// Check the configuration and print it, secrets redacted
+    ///
+    /// Takes the settings of `weir run`. Every fault is listed at once, with exit code 2.
+    Check(CheckArgs),
+    /// Ask a running sidecar how it is doing
+    Status(StatusArgs),
+    /// Describe the metrics
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
+    /// Print shell completions
+    Completions {
+        /// The shell to complete for.
+        shell: Shell,
+    },
+    /// Print a manual page in roff
+    Man {
+        /// Command to print the page of; without it, the page of weir itself.
+        command: Option<String>,
+    },
+}
+
+/// Arguments of `weir check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The settings to check.
+    #[command(flatten)]
+    pub flags: RunFlags,
+    /// Dial the control plane too, and say what it answers
+    #[arg(long)]
+    pub connect: bool,
+}
+
+/// Arguments of `weir status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where the sidecar answers.
+    #[command(flatten)]
+    pub flags: StatusFlags,
+    /// Ask again and again until interrupted
+    #[arg(long)]
+    pub watch: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Views of the catalogue of metrics.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum MetricsCommand {
+    /// Print a table of name, type, labels and meaning
+    List,
+    /// Print the catalogue as markdown
+    Docs,
+    /// Print an exposition page with every series at zero
+    Dump,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_parsed_command_line_hides_its_secrets() {
+        let cli = Cli::try_parse_from(["weir", "run", "--agent-token=s3cr3t", "--role=x"]).unwrap();
+        let shown = format!("{cli:?}");
+        assert!(shown.contains("agent-token"), "{shown}");
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+    }
+}
