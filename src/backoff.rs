@@ -28,6 +28,11 @@ impl Schedule {
         (!initial.is_zero() && initial <= max).then_some(Self { initial, max })
     }
 
+    /// The ceiling of the first wait.
+    pub fn initial(&self) -> Duration {
+        self.initial
+    }
+
     /// The longest wait this schedule ever asks for.
     pub fn max(&self) -> Duration {
         self.max

@@ -40,6 +40,10 @@ pub use resolve::resolve_api_socket;
 pub use secret::Secret;
 pub use token::{TokenError, TokenSource};
 
+use crate::backoff::Schedule;
+use crate::buffer::WhenFull;
+use crate::forward::retry::Delivery;
+
 /// Longest Unix socket path in bytes: `sun_path` has 108, one of them ends the string (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
 
@@ -84,10 +88,8 @@ pub struct Upstream {
     pub headers: HeaderMap,
     /// Role told to the control plane: 1 to 64 of `A-Z a-z 0-9 . _ -`.
     pub role: String,
-    /// Ceiling of the first delay between attempts; positive, at most `retry_max`.
-    pub retry_initial: Duration,
-    /// Ceiling of every delay between attempts; positive.
-    pub retry_max: Duration,
+    /// The waits between attempts.
+    pub schedule: Schedule,
 }
 
 /// The socket that boundary writes to.
@@ -112,20 +114,6 @@ pub struct Buffer {
     pub when_full: WhenFull,
 }
 
-/// What happens to a batch that the buffer cannot hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It is dropped.
-    DropNewest,
-    /// The oldest are dropped to make room for it.
-    DropOldest,
-    /// Its sender waits; after the deadline it is dropped.
-    Block {
-        /// Positive.
-        deadline: Duration,
-    },
-}
-
 /// How batches are sent.
 #[derive(Clone, Debug)]
 pub struct Forward {
@@ -136,15 +124,6 @@ pub struct Forward {
     /// Batches of one session are joined up to this size; 0: never joined, else 32 KiB to 3 MiB
     /// and at most the buffer's bytes.
     pub coalesce_max_bytes: usize,
-}
-
-/// What happens to a request that was written but never answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// It is sent again and counted as a possible duplicate.
-    AtLeastOnce,
-    /// It is dropped and counted as lost.
-    AtMostOnce,
 }
 
 /// Where metrics are served.

@@ -16,7 +16,9 @@ use super::setting::{
     LOG_LEVEL, PROMETHEUS_ADDRESS, RETRY_INITIAL, RETRY_MAX, RETRY_MAX_AGE, ROLE, SOCKET_MODE,
     SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
 };
-use super::{Config, Delivery, LogFormat, ScrapeAddress, TokenSource, WhenFull};
+use super::{Config, LogFormat, ScrapeAddress, TokenSource};
+use crate::buffer::WhenFull;
+use crate::forward::retry::Delivery;
 
 /// One line for each value in effect; a file made of them gives the same configuration, once the
 /// redacted values are put back.
@@ -64,11 +66,11 @@ impl Config {
             (&DELIVERY, text(delivery(self.forward.delivery))),
             (
                 &RETRY_INITIAL,
-                text(format_duration(self.upstream.retry_initial).to_string()),
+                text(format_duration(self.upstream.schedule.initial()).to_string()),
             ),
             (
                 &RETRY_MAX,
-                text(format_duration(self.upstream.retry_max).to_string()),
+                text(format_duration(self.upstream.schedule.max()).to_string()),
             ),
         ]);
         if let Some(age) = self.forward.max_age {

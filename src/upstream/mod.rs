@@ -3,10 +3,26 @@
 //! A transport makes one attempt and says what was seen; it never repeats a call by itself. What follows
 //! from an [`Outcome`] is decided in [`crate::forward::retry`] alone.
 
+mod dial;
+mod error;
+mod handshake;
+mod http1;
+mod link;
+mod proxy;
+mod session;
+mod settings;
+mod tls;
+mod tunnel;
+mod unary;
+
 use std::future::Future;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+
+pub use link::{Driver, WebSocketUpstream};
+pub use proxy::{ProxyFault, ProxySettings};
+pub use settings::{RootFiles, Settings, TokenSource};
 
 /// A method of the service `coder.agent.v2.Agent`, by its full name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,3 +1,5 @@
 //! Byte formats, without I/O, clocks, metrics or logging.
 
 pub mod boundary;
+pub mod drpc;
+pub mod ws;

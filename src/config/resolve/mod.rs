@@ -15,7 +15,9 @@ use super::setting::{
     DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT, LOG_LEVEL, PROMETHEUS_ADDRESS, RETRY_MAX_AGE, SOCKET_MODE,
     SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
 };
-use super::{Buffer, Config, Delivery, Forward, Log, LogFormat, ScrapeAddress, Socket, WhenFull};
+use super::{Buffer, Config, Forward, Log, LogFormat, ScrapeAddress, Socket};
+use crate::buffer::WhenFull;
+use crate::forward::retry::Delivery;
 
 mod path;
 mod upstream;

@@ -1,5 +1,8 @@
 //! The control plane and the token.
 
+use std::time::Duration;
+
+use crate::backoff::Schedule;
 use http::HeaderMap;
 
 use super::Resolver;
@@ -27,16 +30,7 @@ impl Resolver<'_> {
         let role = self.value(&ROLE, parse::role);
         let retry_initial = self.value(&RETRY_INITIAL, parse::positive_duration);
         let retry_max = self.value(&RETRY_MAX, parse::positive_duration);
-        if let (Some(initial), Some(max)) = (retry_initial, retry_max)
-            && initial > max
-        {
-            let max = humantime::format_duration(max);
-            let initial = humantime::format_duration(initial);
-            self.wrong(
-                &RETRY_INITIAL,
-                &Wrong::new(format!("at most --retry-max, {max}"), initial.to_string()),
-            );
-        }
+        let schedule = self.schedule(retry_initial, retry_max);
         if let Some(url) = url.as_ref().filter(|url| url.path() != "/") {
             let message = format!(
                 "{}: the path {:?} is not used",
@@ -50,9 +44,22 @@ impl Resolver<'_> {
             token: token?,
             headers: headers?,
             role: role?,
-            retry_initial: retry_initial?,
-            retry_max: retry_max?,
+            schedule: schedule?,
         })
+    }
+
+    fn schedule(&mut self, initial: Option<Duration>, max: Option<Duration>) -> Option<Schedule> {
+        let (initial, max) = (initial?, max?);
+        let schedule = Schedule::new(initial, max);
+        if schedule.is_none() {
+            let max = humantime::format_duration(max);
+            let initial = humantime::format_duration(initial);
+            self.wrong(
+                &RETRY_INITIAL,
+                &Wrong::new(format!("at most --retry-max, {max}"), initial.to_string()),
+            );
+        }
+        schedule
     }
 
     /// Exactly one of token and token file. The stronger layer wins, as for a single setting: a

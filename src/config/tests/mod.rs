@@ -63,8 +63,11 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.upstream.token.read().unwrap().expose(), TOKEN);
     assert!(config.upstream.headers.is_empty());
     assert_eq!(config.upstream.role, "weir");
-    assert_eq!(config.upstream.retry_initial, Duration::from_millis(100));
-    assert_eq!(config.upstream.retry_max, Duration::from_secs(10));
+    assert_eq!(
+        config.upstream.schedule.initial(),
+        Duration::from_millis(100)
+    );
+    assert_eq!(config.upstream.schedule.max(), Duration::from_secs(10));
     assert_eq!(config.socket.path, Path::new("/tmp/boundary-audit.sock"));
     assert_eq!(config.socket.mode, 0o600);
     assert!(!config.socket.take_over);

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{TOKEN, ok, resolve, resolve_on};
+use crate::buffer::WhenFull;
+use crate::config::MAX_SOCKET_PATH;
 use crate::config::fake::Fake;
 use crate::config::refused::REFUSALS;
 use crate::config::setting::{ALL, Shape};
-use crate::config::{MAX_SOCKET_PATH, WhenFull};
 
 /// What a valid value of each flag turns into, as the effective configuration shows it.
 const VALID: &[(&str, &str, &str)] = &[

@@ -1,0 +1,46 @@
+//! Bytes of a dRPC connection, in two pieces: the same packets as in one, held within what has come, and
+//! what was read can be written and read again.
+#![no_main]
+
+use bytes::BytesMut;
+use libfuzzer_sys::fuzz_target;
+use weir::wire::drpc::{Assembler, Kind, Packet, ProtocolError, RemoteError, Writer};
+
+fn read(pieces: &[&[u8]]) -> (Vec<Packet>, Option<ProtocolError>) {
+    let mut assembler = Assembler::default();
+    let mut packets = Vec::new();
+    for mut piece in pieces.iter().copied() {
+        loop {
+            match assembler.next(&mut piece) {
+                Ok(Some(packet)) => packets.push(packet),
+                Ok(None) => break,
+                Err(error) => return (packets, Some(error)),
+            }
+        }
+    }
+    (packets, None)
+}
+
+fuzz_target!(|input: (u16, &[u8])| {
+    let (cut, bytes) = input;
+    let (packets, error) = read(&[bytes]);
+    let (front, back) = bytes.split_at(usize::from(cut).min(bytes.len()));
+    assert_eq!(read(&[front, back]), (packets.clone(), error));
+
+    let mut writer = Writer::new(1);
+    let mut out = BytesMut::new();
+    for packet in &packets {
+        writer.packet(packet.kind, &packet.data, &mut out).expect("what was read is within the limit");
+        if packet.kind == Kind::Error
+            && let Ok(error) = RemoteError::decode(&packet.data)
+        {
+            assert!(error.text.len() <= 3 * packet.data.len());
+        }
+    }
+    let (again, error) = read(&[&out]);
+    assert_eq!(error, None);
+    assert_eq!(again.len(), packets.len());
+    for (again, packet) in again.iter().zip(&packets) {
+        assert_eq!((again.kind, &again.data), (packet.kind, &packet.data));
+    }
+});

@@ -1,0 +1,254 @@
+//! Why a dial failed, and what that means to whoever reads the log.
+
+use std::fmt;
+use std::io;
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::handshake::API_VERSION;
+use crate::metrics::DialOutcome;
+
+/// Characters of a text from the peer that are repeated in a log line.
+const MAX_TEXT: usize = 300;
+
+/// Why a dial failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("the agent token cannot be read: {0}")]
+    Token(io::Error),
+    #[error("cannot look up {host}: {error}")]
+    Resolve { host: String, error: io::Error },
+    #[error("cannot connect to {address}: {error}")]
+    Connect { address: String, error: io::Error },
+    #[error("the proxy {proxy} answered {status} to CONNECT")]
+    Proxy { proxy: String, status: StatusCode },
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+    #[error("HTTP: {}", Chain(.0))]
+    Http(#[from] hyper::Error),
+    #[error("the upgrade to WebSocket is faulty: {0}")]
+    Upgrade(&'static str),
+    #[error("redirected to {0:?}")]
+    Redirect(String),
+    #[error("redirected more than {0} times")]
+    Redirects(usize),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+}
+
+impl DialError {
+    /// How the dial counts. A token that cannot be read is no dial at all.
+    pub(super) fn outcome(&self) -> Option<DialOutcome> {
+        Some(match self {
+            Self::Token(_) => return None,
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Proxy { .. } => {
+                DialOutcome::Unreachable
+            }
+            Self::Tls(_) => DialOutcome::Tls,
+            Self::Http(_) | Self::Upgrade(_) | Self::Redirect(_) | Self::Redirects(_) => {
+                DialOutcome::Http
+            }
+            Self::Refused(refusal) => refusal.outcome(),
+            Self::Timeout(_) => DialOutcome::Timeout,
+        })
+    }
+}
+
+/// An answer of the control plane that is not the upgrade (coderd/workspaceagentsrpc.go,
+/// coderd/httpmw/workspaceagent.go).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    meaning: Meaning,
+    /// What the server says about it, if it does.
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// A token becomes valid only when its workspace build has finished, so this is not final.
+    TokenNotAccepted,
+    /// Older servers say so of an agent of an outdated build.
+    Forbidden,
+    VersionNotSupported,
+    BadRequest,
+    NotCoderd,
+    RateLimited,
+    ServerTrouble,
+    Unexpected,
+}
+
+/// The error document of coderd.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    message: String,
+    detail: String,
+    validations: Vec<Validation>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Validation {
+    field: String,
+    detail: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, body: &[u8]) -> Self {
+        // Of a body that is no such document nothing is repeated: it may be a page of HTML.
+        let document: Document = serde_json::from_slice(body).unwrap_or_default();
+        let of_version = |validation: &Validation| validation.field == "version";
+        let meaning = match status.as_u16() {
+            401 => Meaning::TokenNotAccepted,
+            403 => Meaning::Forbidden,
+            400 if document.validations.iter().any(of_version) => Meaning::VersionNotSupported,
+            400 => Meaning::BadRequest,
+            404 => Meaning::NotCoderd,
+            429 => Meaning::RateLimited,
+            500..=599 => Meaning::ServerTrouble,
+            _ => Meaning::Unexpected,
+        };
+        let details = document
+            .validations
+            .into_iter()
+            .map(|validation| validation.detail);
+        let texts = [document.message, document.detail]
+            .into_iter()
+            .chain(details);
+        let texts: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
+        Self {
+            status,
+            meaning,
+            message: excerpt(&texts.join("; ")),
+        }
+    }
+
+    fn outcome(&self) -> DialOutcome {
+        match self.meaning {
+            Meaning::TokenNotAccepted | Meaning::Forbidden => DialOutcome::Unauthorized,
+            Meaning::VersionNotSupported => DialOutcome::Version,
+            _ => DialOutcome::Http,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.status)?;
+        match self.meaning {
+            Meaning::TokenNotAccepted => {
+                f.write_str("the token is not accepted yet (a workspace build may be unfinished)")
+            }
+            Meaning::Forbidden => {
+                f.write_str("this agent is not allowed in (its workspace build may be outdated)")
+            }
+            Meaning::VersionNotSupported => {
+                write!(
+                    f,
+                    "API version {API_VERSION} was asked for and is not supported"
+                )
+            }
+            Meaning::BadRequest => f.write_str("the request is not accepted"),
+            Meaning::NotCoderd => f.write_str(
+                "no such endpoint: not a coderd, or one too old for agents of this kind",
+            ),
+            Meaning::RateLimited => f.write_str("too many requests"),
+            Meaning::ServerTrouble => {
+                f.write_str("the control plane or a proxy before it is in trouble")
+            }
+            Meaning::Unexpected => f.write_str("not the upgrade to WebSocket that was asked for"),
+        }?;
+        if self.message.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; it says: {}", self.message)
+        }
+    }
+}
+
+/// A text from the peer made fit for a log line: one line, of bounded length.
+pub(super) fn excerpt(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .take(MAX_TEXT)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.chars().nth(MAX_TEXT).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// An error with its sources, on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        std::iter::successors(self.0.source(), |error| error.source())
+            .try_for_each(|error| write!(f, ": {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> (String, DialOutcome) {
+        let refusal = Refusal::new(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        (refusal.to_string(), refusal.outcome())
+    }
+
+    #[test]
+    fn each_status_is_told_with_its_meaning() {
+        let unknown = r#"{"message":"Workspace agent not authorized."}"#;
+        let version = r#"{"message":"Unknown or unsupported API version",
+            "validations":[{"field":"version","detail":"server is at 2.6, behind requested minor version 2.7"}]}"#;
+        let cases = [
+            (
+                401,
+                unknown,
+                "token is not accepted yet",
+                DialOutcome::Unauthorized,
+            ),
+            (403, "", "not allowed in", DialOutcome::Unauthorized),
+            (
+                400,
+                version,
+                "API version 2.7 was asked for",
+                DialOutcome::Version,
+            ),
+            (400, unknown, "request is not accepted", DialOutcome::Http),
+            (
+                404,
+                "<html>",
+                "not a coderd, or one too old",
+                DialOutcome::Http,
+            ),
+            (429, "{", "too many requests", DialOutcome::Http),
+            (500, "", "in trouble", DialOutcome::Http),
+            (503, "", "in trouble", DialOutcome::Http),
+            (200, "", "not the upgrade", DialOutcome::Http),
+        ];
+        for (status, body, part, outcome) in cases {
+            let (text, found) = refusal(status, body);
+            assert!(text.contains(part), "{status}: {text}");
+            assert_eq!(found, outcome, "{status}");
+            assert!(!text.contains('<'), "{text}");
+        }
+        let (text, _) = refusal(400, version);
+        assert!(text.ends_with("; it says: Unknown or unsupported API version; server is at 2.6, behind requested minor version 2.7"), "{text}");
+    }
+
+    #[test]
+    fn a_text_from_the_peer_stays_one_short_line() {
+        let text = excerpt(&"ä\n".repeat(MAX_TEXT));
+        assert_eq!(text.chars().count(), MAX_TEXT + 1);
+        assert!(text.starts_with("ä ä ") && text.ends_with('…'));
+        assert_eq!(excerpt("short"), "short");
+    }
+}

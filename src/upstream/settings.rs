@@ -1,0 +1,58 @@
+//! What a dial needs to know.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fmt, io};
+
+use http::HeaderMap;
+use url::Url;
+
+use super::proxy::ProxySettings;
+use crate::backoff::Schedule;
+
+/// Where the agent token comes from. Called before the first dial, after each dial whose token was not
+/// accepted, and after a reload; on a thread that may block.
+pub type TokenSource = Arc<dyn Fn() -> io::Result<String> + Send + Sync>;
+
+/// What a dial needs to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// Scheme `http` or `https`, and host; path and query are replaced.
+    pub url: Url,
+    /// The agent token.
+    pub token: TokenSource,
+    /// Sent with the upgrade request, beside the headers of the protocol, which win.
+    pub headers: HeaderMap,
+    /// The role to announce; empty announces none, which coderd takes for the agent itself.
+    pub role: String,
+    /// How long to wait between dials.
+    pub schedule: Schedule,
+    /// Which proxy to go through.
+    pub proxy: ProxySettings,
+    /// Which certificate authorities to trust.
+    pub roots: RootFiles,
+}
+
+/// Certificate authorities in place of the platform's own, as `SSL_CERT_FILE` and `SSL_CERT_DIR` name
+/// them. With neither, those of the platform are used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RootFiles {
+    /// A file of PEM certificates.
+    pub file: Option<PathBuf>,
+    /// A directory of such files.
+    pub dir: Option<PathBuf>,
+}
+
+/// Names the headers but never their values, nor the token.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("url", &self.url.as_str())
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("role", &self.role)
+            .field("schedule", &self.schedule)
+            .field("proxy", &self.proxy)
+            .field("roots", &self.roots)
+            .finish_non_exhaustive()
+    }
+}
