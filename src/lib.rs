@@ -9,6 +9,7 @@ pub mod config;
 pub mod forward;
 pub mod logging;
 pub mod metrics;
+pub mod pb;
 pub mod shutdown;
 pub mod upstream;
 pub mod wire;

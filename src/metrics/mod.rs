@@ -3,6 +3,11 @@
 //! The names stand in [`catalog`]. The flow of batches itself is not counted here but in
 //! [`crate::buffer::ledger`], from which the exposition takes one exact snapshot per scrape.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the collectors of the catalogue are made here, and nowhere else"
+)]
+
 pub mod catalog;
 mod labels;
 
