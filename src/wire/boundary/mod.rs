@@ -6,6 +6,7 @@
 //! Formats: coder/coder `agent/boundarylogproxy/codec/codec.go` and `boundary.proto`,
 //! `agent/proto/agent.proto`. What "decodes" means: protobuf-go v1.36 `proto.Unmarshal`.
 
+mod entries;
 mod envelope;
 mod field;
 mod frame;
@@ -13,6 +14,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+pub use entries::{Entries, Entry};
 pub use envelope::{Logs, Message, SenderDrops, open};
 pub use field::{Fault, Malformed, Span};
 pub use frame::{Eof, Frame, FrameError, MAX_PAYLOAD, Tag, at_eof, decode, header};

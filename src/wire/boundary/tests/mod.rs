@@ -1,3 +1,4 @@
+mod entries;
 mod envelope;
 mod frame;
 mod golden;
