@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod buffer;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod forward;
 pub mod logging;
 pub mod metrics;

@@ -9,6 +9,7 @@
 )]
 
 pub mod catalog;
+pub mod control;
 mod labels;
 
 use std::time::Duration;

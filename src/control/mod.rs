@@ -1,0 +1,2 @@
+//! The embedded control plane.
+mod rpc;
