@@ -2,15 +2,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod backoff;
 pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod emit;
 pub mod forward;
+pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod pb;
+pub mod scrape;
 pub mod shutdown;
+pub mod systemd;
 pub mod upstream;
 pub mod wire;

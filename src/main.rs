@@ -1,24 +1,33 @@
 //! The `weir` program: parses, runs one command, maps the outcome to an exit code.
 
-use std::io::{self, ErrorKind, Write, stderr, stdout};
+use std::io::{self, ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
-use weir::cli::{Cli, Command, Exit, RunFlags, check, generate};
-use weir::config::{Config, ThisMachine};
+use tokio::runtime;
+use weir::app;
+use weir::cli::{Cli, Command, Exit, MetricsCommand, RunFlags, StatusArgs, check, emit, generate};
+use weir::config::{Config, ThisMachine, resolve_api_socket};
+use weir::metrics::doc;
+use weir::scrape::status::{self, Form, StatusError};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Check(arguments) => with_config(&arguments.flags, |config| {
             let report = check::report(&config, &ThisMachine, &mut stdout(), &mut stderr());
             match printed(report) {
-                Exit::Done if arguments.connect => unavailable("check --connect"),
+                Exit::Done if arguments.connect => app::connect(&config),
                 exit => exit,
             }
         }),
-        Command::Run(flags) => with_config(&flags, |_| unavailable("run")),
-        Command::Status(_) => unavailable("status"),
-        Command::Metrics(_) => unavailable("metrics"),
+        Command::Run(flags) => with_config(&flags, |config| {
+            app::run(&config, || Config::resolve(&flags.0, &ThisMachine))
+        }),
+        Command::Emit(arguments) => {
+            emit::run(arguments, &ThisMachine, &mut stdout(), &mut stderr())
+        }
+        Command::Status(arguments) => status(&arguments),
+        Command::Metrics(view) => metrics(view),
         Command::Completions { shell } => printed(generate::completions(shell, &mut stdout())),
         Command::Man { command } => printed(generate::man(command.as_deref(), &mut stdout())),
     };
@@ -51,9 +60,41 @@ fn printed(result: io::Result<()>) -> Exit {
     }
 }
 
-fn unavailable(command: &str) -> Exit {
-    complain(&format!("{command}: not available in this version"));
-    Exit::Failed
+/// Asks the sidecar behind the API socket.
+fn status(arguments: &StatusArgs) -> Exit {
+    let api_socket = match resolve_api_socket(&arguments.flags.0, &ThisMachine) {
+        Ok(path) => path,
+        Err(faults) => {
+            complain(&faults.to_string());
+            return Exit::Usage;
+        }
+    };
+    let form = Form {
+        json: arguments.json,
+        watch: arguments.watch,
+        terminal: stdout().is_terminal(),
+    };
+    let printed = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StatusError::Output)
+        .and_then(|runtime| runtime.block_on(status::print(&api_socket, form, &mut stdout())));
+    match printed {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            complain(&error.to_string());
+            Exit::Failed
+        }
+    }
+}
+
+fn metrics(view: MetricsCommand) -> Exit {
+    let text = match view {
+        MetricsCommand::List => Ok(doc::list()),
+        MetricsCommand::Docs => doc::markdown().map_err(io::Error::other),
+        MetricsCommand::Dump => doc::exposition_with_zeros().map_err(io::Error::other),
+    };
+    printed(text.and_then(|text| stdout().write_all(text.as_bytes())))
 }
 
 /// Says what is wrong on stderr. When that fails too, the exit code is all that is left.

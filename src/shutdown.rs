@@ -1,4 +1,4 @@
-//! What signals do: the first one to stop begins the drain, the deadline or a second one ends it.
+//! What signals do: the first one to stop begins the drain, its deadline or a second one ends it.
 
 use std::io;
 use std::time::Duration;
@@ -11,20 +11,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Stop {
     /// Nothing new is taken from now on; what is held is still delivered.
     pub drain: CancellationToken,
-    /// Nothing is awaited any more: what is still held is counted as lost.
+    /// Nothing is awaited any more.
     pub deadline: CancellationToken,
-}
-
-impl Stop {
-    /// Begins the drain and waits until it may take no longer: for `timeout`, or until `hurry` comes.
-    async fn drain_for(&self, timeout: Duration, hurry: impl Future<Output = ()>) {
-        self.drain.cancel();
-        tokio::select! {
-            () = tokio::time::sleep(timeout) => tracing::warn!(?timeout, "the drain deadline has passed"),
-            () = hurry => tracing::warn!("told to stop a second time: not waiting for the drain"),
-        }
-        self.deadline.cancel();
-    }
 }
 
 /// The signals that a sidecar listens to.
@@ -59,14 +47,9 @@ impl Signals {
         })
     }
 
-    /// Serves requests until told to stop, then lets the drain take up to `drain_timeout`. Returns once
-    /// [`Stop::deadline`] is cancelled; drop the future when the drain is done before.
-    pub async fn serve(
-        mut self,
-        stop: &Stop,
-        drain_timeout: Duration,
-        mut request: impl FnMut(Request),
-    ) {
+    /// Serves requests until told to stop, then lets the drain take up to `timeout`, or until a second signal.
+    /// Returns at the deadline; drop the future when the drain is done before.
+    pub async fn serve(mut self, stop: &Stop, timeout: Duration, mut request: impl FnMut(Request)) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
@@ -75,14 +58,27 @@ impl Signals {
                 _ = self.user1.recv() => request(Request::Balance),
             }
         }
-        let hurry = async {
+        let second = async {
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
             }
         };
-        stop.drain_for(drain_timeout, hurry).await;
+        drain(stop, timeout, second).await;
     }
+}
+
+async fn drain(stop: &Stop, timeout: Duration, second: impl Future<Output = ()>) {
+    tracing::info!(
+        ?timeout,
+        "stopping: nothing new is taken, what is held is delivered"
+    );
+    stop.drain.cancel();
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => tracing::warn!("the drain deadline has passed"),
+        () = second => tracing::warn!("told to stop a second time: not waiting for the drain"),
+    }
+    stop.deadline.cancel();
 }
 
 #[cfg(test)]
@@ -95,20 +91,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_drain_ends_at_its_deadline() {
         let (stop, before) = (Stop::default(), Instant::now());
-        let waited = tokio::join!(stop.drain_for(TIMEOUT, std::future::pending()), async {
+        let began = async {
             stop.drain.cancelled().await;
             assert!(!stop.deadline.is_cancelled());
             before.elapsed()
-        });
-        assert_eq!((waited.1, before.elapsed()), (Duration::ZERO, TIMEOUT));
+        };
+        let ((), began) = tokio::join!(drain(&stop, TIMEOUT, std::future::pending()), began);
+        assert_eq!((began, before.elapsed()), (Duration::ZERO, TIMEOUT));
         assert!(stop.deadline.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_signal_ends_the_drain_at_once() {
         let (stop, before) = (Stop::default(), Instant::now());
-        stop.drain_for(TIMEOUT, std::future::ready(())).await;
+        drain(&stop, TIMEOUT, std::future::ready(())).await;
         assert_eq!(before.elapsed(), Duration::ZERO);
-        assert!(stop.deadline.is_cancelled());
+        assert!(stop.drain.is_cancelled() && stop.deadline.is_cancelled());
     }
 }

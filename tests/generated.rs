@@ -15,10 +15,10 @@ const REGENERATE: &str = "WEIR_REGENERATE";
 const SOURCES: [&str; 2] = ["agent.proto", "boundary.proto"];
 
 #[test]
-fn the_protobuf_code_is_current() {
+fn the_protobuf_code_is_current() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let committed = root.join("src/pb");
-    let generated = generate(&root.join("proto"));
+    let generated = generate(&root.join("proto"))?;
     assert_eq!(
         generated.len(),
         SOURCES.len(),
@@ -27,9 +27,9 @@ fn the_protobuf_code_is_current() {
 
     if std::env::var_os(REGENERATE).is_some_and(|value| value == "1") {
         for (name, code) in &generated {
-            std::fs::write(committed.join(name), code).expect("src/pb is writable");
+            std::fs::write(committed.join(name), code)?;
         }
-        return;
+        return Ok(());
     }
     let stale: Vec<_> = generated
         .iter()
@@ -42,25 +42,24 @@ fn the_protobuf_code_is_current() {
         stale.is_empty(),
         "src/pb/{stale:?} differ from proto/: run `{REGENERATE}=1 cargo test --test generated`"
     );
+    Ok(())
 }
 
 /// The code of every package, by file name.
-fn generate(sources: &Path) -> BTreeMap<String, String> {
-    let files = protox::compile(SOURCES, [sources])
-        .expect("proto/ compiles")
-        .file;
-    let requests = files
+fn generate(sources: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let requests = protox::compile(SOURCES, [sources])?
+        .file
         .into_iter()
         .map(|file| (Module::from_protobuf_package_name(file.package()), file))
         .collect();
-    prost_build::Config::new()
+    let modules = prost_build::Config::new()
         // Payloads are sliced out of what was received, not copied.
         .bytes(["."])
         // Maps in the order of their keys: equal messages encode to equal bytes.
         .btree_map(["."])
-        .generate(requests)
-        .expect("proto/ generates")
+        .generate(requests)?;
+    Ok(modules
         .into_iter()
         .map(|(module, code)| (module.to_file_name_or("pb"), code))
-        .collect()
+        .collect())
 }

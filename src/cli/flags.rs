@@ -8,10 +8,15 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint,
 
 use crate::config::Flags;
 use crate::config::refused::REFUSALS;
-use crate::config::setting::{ALL, API_SOCKET, Fallback, SOCKET_PATH, Setting, Shape};
+use crate::config::setting::{
+    ALL, API_SOCKET, Fallback, LOG_FORMAT, LOG_LEVEL, SOCKET_PATH, Setting, Shape,
+};
 
 /// Settings that lead to the API socket of a sidecar.
 static STATUS: &[&Setting] = &[&SOCKET_PATH, &API_SOCKET];
+
+/// Settings of a producer.
+static EMIT: &[&Setting] = &[&SOCKET_PATH, &LOG_LEVEL, &LOG_FORMAT];
 
 macro_rules! flags {
     ($(#[$doc:meta])* $name:ident, $settings:expr) => {
@@ -50,6 +55,11 @@ flags! {
 flags! {
     /// The settings that say where a running sidecar answers.
     StatusFlags, STATUS
+}
+
+flags! {
+    /// The settings that say where a producer writes, and what it logs.
+    EmitFlags, EMIT
 }
 
 fn arguments(settings: &[&'static Setting]) -> Vec<Arg> {

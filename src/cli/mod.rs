@@ -4,13 +4,14 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub mod check;
+pub mod emit;
 mod exit;
 mod flags;
 pub mod generate;
 mod ready;
 
 pub use exit::Exit;
-pub use flags::{RunFlags, StatusFlags};
+pub use flags::{EmitFlags, RunFlags, StatusFlags};
 pub use ready::Ready;
 
 /// Forwards boundary audit logs and metrics out of a developer workspace, and counts every loss.
@@ -39,6 +40,8 @@ pub enum Command {
     ///
     /// Takes the settings of `weir run`. Every fault is listed at once, with exit code 2.
     Check(CheckArgs),
+    /// Write logs to the audit socket, as boundary does
+    Emit(emit::EmitArgs),
     /// Ask a running sidecar how it is doing
     Status(StatusArgs),
     /// Describe the metrics

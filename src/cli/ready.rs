@@ -5,8 +5,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::ScrapeAddress;
-
 /// The listeners of a sidecar as they were bound, real ports included.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ready {
@@ -18,16 +16,12 @@ pub struct Ready {
 
 impl Ready {
     /// Absent listeners print as null.
-    pub fn new(
-        socket: Option<&Path>,
-        prometheus: Option<&ScrapeAddress>,
-        api: Option<&Path>,
-    ) -> Self {
+    pub fn new(socket: Option<&Path>, prometheus: Option<String>, api: Option<&Path>) -> Self {
         let text = |path: &Path| path.display().to_string();
         Self {
             ready: true,
             socket: socket.map(text),
-            prometheus: prometheus.map(ToString::to_string),
+            prometheus,
             api: api.map(text),
         }
     }
@@ -54,7 +48,7 @@ mod tests {
     fn the_line_is_the_one_that_users_parse() {
         let all = Ready::new(
             Some(Path::new("/tmp/boundary-audit.sock")),
-            Some(&ScrapeAddress::Tcp("127.0.0.1:2112".into())),
+            Some("127.0.0.1:2112".to_owned()),
             Some(Path::new("/tmp/weir.sock")),
         );
         let mut out = Vec::new();
@@ -68,9 +62,9 @@ mod tests {
 
     #[test]
     fn absent_listeners_are_null_and_unix_ones_say_so() {
-        let unix = ScrapeAddress::Unix("/run/metrics.sock".into());
+        let unix = "unix:/run/metrics.sock".to_owned();
         let mut out = Vec::new();
-        Ready::new(None, Some(&unix), None).print(&mut out).unwrap();
+        Ready::new(None, Some(unix), None).print(&mut out).unwrap();
         Ready::new(None, None, None).print(&mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),

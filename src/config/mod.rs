@@ -37,7 +37,7 @@ pub use host::{Host, ThisMachine};
 pub use memory::MemoryBound;
 pub(crate) use memory::memory_limit;
 pub use raw::Flags;
-pub use resolve::resolve_api_socket;
+pub use resolve::{resolve_api_socket, resolve_producer};
 pub use secret::Secret;
 pub use token::{TokenError, TokenSource};
 
@@ -79,7 +79,7 @@ impl Config {
 }
 
 /// The control plane and how to get there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// `http` or `https` with a host; no credentials, query or fragment. Its path is not used.
     pub url: Url,

@@ -7,7 +7,7 @@ pub(crate) const REDACTED: &str = "[redacted]";
 
 /// A secret such as the agent token. `Debug` and `Display` print `[redacted]`, and there is no
 /// serialisation: the content leaves only through [`Secret::expose`].
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

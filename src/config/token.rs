@@ -15,7 +15,7 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Where the agent token comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     /// Given as text.
     Inline(Secret),

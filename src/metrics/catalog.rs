@@ -253,6 +253,12 @@ pub const OLDEST_LOG_AGE: Family = family(
     Gauge,
     "Time since the oldest batch that is still held was received; 0 when nothing is held.",
 );
+/// How long the buffer will last.
+pub const TIME_TO_FULL: Family = family(
+    "weir_time_to_full_seconds",
+    Gauge,
+    "Time until the buffer is full at the pace of the last minute; NaN while it is not filling.",
+);
 
 /// Frames that were refused.
 pub const FRAMES_REJECTED: Family = split(
@@ -381,6 +387,7 @@ pub const SIDECAR: &[Family] = &[
     FORWARD_LATENCY,
     LAST_SUCCESS,
     OLDEST_LOG_AGE,
+    TIME_TO_FULL,
     FRAMES_REJECTED,
     CONNECTIONS,
     CONNECTIONS_TOTAL,

@@ -10,7 +10,11 @@
 
 pub mod catalog;
 pub mod control;
+pub mod doc;
+pub mod exposition;
 mod labels;
+mod process;
+pub(crate) mod sample;
 
 use std::time::Duration;
 
@@ -19,6 +23,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use catalog::{Family, Kind};
 pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+pub use process::ProcessCollector;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]

@@ -46,7 +46,7 @@ pub(super) async fn dial(
             headers: &settings.headers,
         });
         match upgrade(io, &url, credentials).await? {
-            Reply::Open(ws) => return Ok(ws),
+            Reply::Open(ws) => return Ok(*ws),
             Reply::Redirect(to) => url = redirected(&url, &to)?,
         }
     }

@@ -31,7 +31,7 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO
 
 /// What the server makes of the request.
 pub(super) enum Reply {
-    Open(WebSocketStream<Io>),
+    Open(Box<WebSocketStream<Io>>),
     /// Go there instead.
     Redirect(String),
 }
@@ -68,7 +68,7 @@ pub(super) async fn upgrade(
             let config = Some(ws::config());
             let ws =
                 WebSocketStream::from_partially_read(io, read.to_vec(), Role::Client, config).await;
-            Ok(Reply::Open(ws))
+            Ok(Reply::Open(Box::new(ws)))
         }
         Answer::Plain { head, body } => match head.headers.get(LOCATION) {
             Some(to) if head.status.is_redirection() => Ok(Reply::Redirect(

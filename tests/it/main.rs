@@ -1,4 +1,13 @@
 //! Tests of the program and the library from outside, in one binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "a test that meets something unexpected has failed, and nothing imports this binary"
+)]
+
 mod cli;
 mod logging;
+mod support;
+mod upstream;

@@ -117,6 +117,22 @@ pub fn resolve_api_socket(flags: &Flags, host: &dyn Host) -> Result<PathBuf, Fau
     }
 }
 
+/// Path of the audit socket and what is logged, for a producer: nothing else needs to be right, or
+/// to be there.
+///
+/// # Errors
+/// Every fault of the configuration file, the socket path and the log settings.
+pub fn resolve_producer(flags: &Flags, host: &dyn Host) -> Result<(PathBuf, Log), Faults> {
+    let mut faults = Vec::new();
+    let settings = &[&SOCKET_PATH, &LOG_LEVEL, &LOG_FORMAT];
+    let raw = Raw::collect(settings, flags, host, &mut faults);
+    let mut resolver = Resolver::new(&raw, host, faults);
+    match (resolver.socket_path(), resolver.log()) {
+        (Some(path), Some(log)) if resolver.faults.is_empty() => Ok((path, log)),
+        _ => Err(Faults(resolver.faults)),
+    }
+}
+
 struct Resolver<'a> {
     raw: &'a Raw,
     host: &'a dyn Host,

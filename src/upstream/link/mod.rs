@@ -195,6 +195,22 @@ impl Driver {
         while self.sessions.join_next().await.is_some() {}
     }
 
+    /// Dials once and closes again, to see whether the control plane would take this agent.
+    ///
+    /// # Errors
+    /// What stood in the way, on one line with its meaning.
+    pub async fn probe(mut self) -> Result<(), String> {
+        let settings = Arc::clone(&self.settings.borrow_and_update());
+        let dialled = timeout(DIAL_LIMIT, self.dial(&settings)).await;
+        let mut ws = dialled
+            .unwrap_or(Err(DialError::Timeout(DIAL_LIMIT)))
+            .map_err(|error| crate::logging::ErrorChain(&error).to_string())?;
+        // The answer is known; whether the goodbye is heard changes nothing.
+        timeout(DIAL_LIMIT, ws.close(None))
+            .await
+            .map_or(Ok(()), |_closed| Ok(()))
+    }
+
     fn first_backoff(&self) -> Backoff {
         Backoff::new(self.settings.borrow().schedule)
     }

@@ -94,7 +94,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lasting_failure_is_told_at_first_then_each_minute_and_when_it_changes() {
         let mut outage = Outage::default();
-        let mut told = |outage: &mut Outage, kind| {
+        let told = |outage: &mut Outage, kind| {
             let news = outage.is_news(kind);
             outage.failed(kind, &"it broke");
             news

@@ -9,7 +9,6 @@ mod tests;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -20,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
-use yamux::{Config, Connection, Mode};
+use yamux::{Config, Connection, ConnectionError, FrameDecodeError, Mode};
 
 use crate::wire::drpc::{MAX_FRAME, MAX_HEADER};
 use crate::wire::ws::{ByteStream, Pulse};
@@ -318,12 +317,13 @@ fn config() -> Config {
     config
 }
 
-/// The cause alone where there is one: yamux puts its own words around errors of the socket.
-fn describe(error: &yamux::ConnectionError) -> String {
-    use yamux::{ConnectionError, FrameDecodeError};
-    let io: &io::Error = match error {
-        ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error)) => error,
-        error => return error.to_string(),
-    };
-    io.to_string()
+/// The cause alone: yamux puts its own words around errors of the socket and of frames.
+fn describe(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error)) => {
+            error.to_string()
+        }
+        ConnectionError::Decode(error) => error.to_string(),
+        error => error.to_string(),
+    }
 }

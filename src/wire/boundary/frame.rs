@@ -89,6 +89,11 @@ pub fn header(tag: Tag, length: usize) -> Result<[u8; HEADER_LEN], FrameError> {
     Ok([tag.byte(), high, mid, low])
 }
 
+/// The header of a frame whose payload is too short to exceed any limit.
+pub(super) fn short_header(tag: Tag, length: u8) -> [u8; HEADER_LEN] {
+    [tag.byte(), 0, 0, length]
+}
+
 /// How a connection ended, judged by what [`decode`] left unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eof {

@@ -6,6 +6,7 @@
 //! Formats: coder/coder `agent/boundarylogproxy/codec/codec.go` and `boundary.proto`,
 //! `agent/proto/agent.proto`. What "decodes" means: protobuf-go v1.36 `proto.Unmarshal`.
 
+pub mod encode;
 mod entries;
 mod envelope;
 mod field;

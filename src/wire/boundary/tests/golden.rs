@@ -16,16 +16,16 @@ const ONE_LOG: &str = "0a3a 0801 1206 0880f2d6ca06 1a2e 0a03474554
 
 /// A frame of the file, and what the comment above it says of it.
 #[derive(Debug, Default)]
-struct Captured {
-    name: String,
-    bytes: Vec<u8>,
+pub(super) struct Captured {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
     /// `sequence 1, denied, 1795415119.451995303, POST https://example.test/`, one per log.
     logs: Vec<String>,
     session: String,
     drops: SenderDrops,
 }
 
-fn captured() -> Vec<Captured> {
+pub(super) fn captured() -> Vec<Captured> {
     let mut frames = Vec::new();
     let mut next = Captured::default();
     for line in CAPTURED.lines() {
@@ -79,7 +79,7 @@ fn describe(log: &super::reference::Log, numbered: bool) -> String {
     format!("{sequence}{decision}, {seconds}.{nanos:09}, {method} {url}{rule}")
 }
 
-fn decode_only(bytes: &[u8]) -> Frame {
+pub(super) fn decode_only(bytes: &[u8]) -> Frame {
     let mut buf = BytesMut::from(bytes);
     let frame = decode(&mut buf)
         .expect("a good header")

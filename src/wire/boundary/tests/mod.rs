@@ -1,3 +1,4 @@
+mod encode;
 mod entries;
 mod envelope;
 mod frame;

@@ -285,6 +285,10 @@ func (o *Observer) clientFIN(h header, s *stream) {
 
 // judgeFIN runs when everything that the client sent on the stream has passed.
 func (o *Observer) judgeFIN(id uint32, s *stream) {
+	if s.request.frames.broken {
+		// The server ends the stream; that the client does too is only right.
+		return
+	}
 	if s.request.frames.inside() || s.request.open {
 		o.report(RuleTruncated, id, "FIN inside a packet")
 	}

@@ -45,7 +45,10 @@ func (c *connection) HandleRPC(stream drpc.Stream, rpc string) error {
 		}
 	}
 	err := call.run(rpc)
-	account.call(method, call.outcome(err), len(request))
+	// A reply was accounted when it was sent.
+	if !call.replied {
+		call.account(err)
+	}
 	return err
 }
 
@@ -86,15 +89,17 @@ func (c *call) run(rpc string) error {
 	return c.connection.mux.HandleRPC(c, rpc)
 }
 
-func (c *call) outcome(err error) string {
-	switch {
-	case c.faulty:
-		return c.fault.Kind
-	case err != nil && !c.replied:
-		return outcomeError
-	default:
-		return outcomeOK
+// account counts the call before the client can know how it ended, so that whoever
+// has the reply finds it counted.
+func (c *call) account(err error) {
+	outcome := outcomeOK
+	if err != nil {
+		outcome = outcomeError
 	}
+	if c.faulty {
+		outcome = c.fault.Kind
+	}
+	c.connection.server.account.call(c.method, outcome, len(c.request))
 }
 
 // MsgRecv implements drpc.Stream.
@@ -105,6 +110,7 @@ func (c *call) MsgRecv(message drpc.Message, enc drpc.Encoding) error {
 // MsgSend implements drpc.Stream: the request has been handled and accounted.
 func (c *call) MsgSend(message drpc.Message, enc drpc.Encoding) error {
 	c.replied = true
+	c.account(nil)
 	if !c.faulty {
 		return c.Stream.MsgSend(message, enc)
 	}

@@ -95,7 +95,7 @@ func (c *connection) serve() {
 		_ = c.ws.Close(websocket.StatusInternalError, truncate(err.Error()))
 	}
 	_ = c.session.Close()
-	c.link.cut()
+	_ = c.link.Close()
 	if c.observer != nil {
 		c.observer.Finish(c.orderly.Load())
 	}

@@ -191,10 +191,10 @@ func (s *Server) serve(ws *websocket.Conn, l *link, token string, dial Dial) {
 		_ = ws.Close(websocket.StatusInternalError, truncate(err.Error()))
 		return
 	}
-	s.account.opened(dial.Role, dial.Version)
 	s.mu.Lock()
 	s.connections[c] = struct{}{}
 	s.mu.Unlock()
+	s.account.opened(dial.Role, dial.Version)
 	s.logf("connection %d: open, role %q, version %q", c.id, dial.Role, dial.Version)
 	c.serve()
 	s.mu.Lock()

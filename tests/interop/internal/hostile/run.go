@@ -217,7 +217,8 @@ func (h *hostileClient) neverReads() (string, error) {
 	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
 	}
-	const most = 64 << 20
+	// More than the sockets and a server with delayed links hold between them.
+	const most = 256 << 20
 	sent := 0
 	for err == nil && sent < most {
 		if err = r.bytes(pings); err == nil {

@@ -1,0 +1,22 @@
+//! What the world sees of a sidecar: metrics, health and status, on a thread of their own so that they answer
+//! while the data path is stuck, and never the other way round: a scrape that fails costs no log.
+
+mod books;
+mod endpoint;
+pub mod health;
+mod listen;
+mod pages;
+mod serve;
+pub mod status;
+mod trend;
+mod view;
+
+pub use endpoint::{Endpoint, Handle};
+pub use listen::Address;
+pub use view::{Senders, Sources, View};
+
+/// The version of this build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Which request is answered with which page. Every answer is made whole, at once and once per request.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::health::Verdict;
+use super::view::View;
+use crate::metrics::exposition::{self, Format};
+
+/// An answer; its length is known.
+pub(super) type Page = Response<Full<Bytes>>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+const LANDING: &str = include_str!("landing.html");
+
+/// Answers on the scrape address. As on the Go agent, every path that is not known serves the metrics.
+pub(super) fn scrape<B>(view: &View, request: &Request<B>) -> Page {
+    if let Some(refusal) = refuse_writes(request) {
+        return refusal;
+    }
+    match request.uri().path() {
+        "/" => page(StatusCode::OK, HTML, LANDING),
+        "/-/healthy" => healthy(&view.health().healthy(Instant::now())),
+        "/-/ready" => ready(&view.health().ready()),
+        "/status" => status(view),
+        _ => metrics(view, request.headers()),
+    }
+}
+
+/// Answers on the API socket.
+pub(super) fn api<B>(view: &View, request: &Request<B>) -> Page {
+    if let Some(refusal) = refuse_writes(request) {
+        return refusal;
+    }
+    match request.uri().path() {
+        "/v1/status" => status(view),
+        "/metrics" => metrics(view, request.headers()),
+        _ => page(
+            StatusCode::NOT_FOUND,
+            JSON,
+            r#"{"error":"there are /v1/status and /metrics"}"#,
+        ),
+    }
+}
+
+fn refuse_writes<B>(request: &Request<B>) -> Option<Page> {
+    if [Method::GET, Method::HEAD].contains(request.method()) {
+        return None;
+    }
+    let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n");
+    let allowed = HeaderValue::from_static("GET, HEAD");
+    refusal.headers_mut().insert(header::ALLOW, allowed);
+    Some(refusal)
+}
+
+fn metrics(view: &View, asked: &HeaderMap) -> Page {
+    let format = Format::accepted(texts(asked, header::ACCEPT));
+    let plain = match view.metrics(format) {
+        Ok(plain) => plain,
+        Err(error) => return failure(&error),
+    };
+    let content_type = HeaderValue::from_static(format.content_type());
+    let mut answer = if exposition::accepts_gzip(texts(asked, header::ACCEPT_ENCODING)) {
+        match exposition::gzip(&plain) {
+            Ok(packed) => {
+                let mut answer = page(StatusCode::OK, content_type, packed);
+                let gzip = HeaderValue::from_static("gzip");
+                answer.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+                answer
+            }
+            Err(error) => return failure(&error),
+        }
+    } else {
+        page(StatusCode::OK, content_type, plain)
+    };
+    let vary = HeaderValue::from_static("accept, accept-encoding");
+    answer.headers_mut().insert(header::VARY, vary);
+    answer
+}
+
+fn status(view: &View) -> Page {
+    json(StatusCode::OK, &view.status(Instant::now()))
+}
+
+fn healthy(verdict: &Verdict) -> Page {
+    let answer = json!({"healthy": verdict.good, "reason": verdict.reason});
+    json(code(verdict), &answer)
+}
+
+fn ready(verdict: &Verdict) -> Page {
+    let answer = json!({"ready": verdict.good, "reason": verdict.reason});
+    json(code(verdict), &answer)
+}
+
+fn code(verdict: &Verdict) -> StatusCode {
+    if verdict.good {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+fn json(status: StatusCode, answer: &impl Serialize) -> Page {
+    match serde_json::to_vec(answer) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            page(status, JSON, text)
+        }
+        Err(error) => failure(&error),
+    }
+}
+
+fn failure(error: &dyn std::error::Error) -> Page {
+    tracing::error!(%error, "a page could not be made");
+    page(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        PLAIN,
+        format!("{error}\n"),
+    )
+}
+
+fn page(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Page {
+    let mut page = Response::new(Full::new(body.into()));
+    *page.status_mut() = status;
+    page.headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    page
+}
+
+/// The values of a header that are text.
+fn texts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter();
+    values.filter_map(|value| value.to_str().ok())
+}

@@ -1,0 +1,126 @@
+//! HTTP/1.1 on one listener. Every connection is bounded in time, memory and number.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::ready;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::listen::{Connection, Listener};
+use super::pages::Page;
+use super::view::View;
+
+/// Connections at a time. A scraper needs one; when there are more than this the oldest is closed, so that
+/// connections which are merely held keep no scraper out.
+const MAX_CONNECTIONS: usize = 64;
+/// Longest request head, in bytes: several times what Prometheus or a browser sends.
+const MAX_HEAD: usize = 16 * 1024;
+/// From the moment at which a connection may send a request to the end of its head. Longer than the usual
+/// interval between scrapes of up to a minute, so that a scraper keeps its connection.
+const REQUEST_WITHIN: Duration = Duration::from_secs(75);
+/// Pause after an accept failed: when descriptors have run out, trying at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long answers that are being written may take when the endpoint stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Chooses the answer to a request, at once.
+pub(super) type Routes = fn(&View, &Request<Incoming>) -> Page;
+
+/// What is served, and to whom.
+#[derive(Clone, Copy)]
+pub(super) struct Offer {
+    pub(super) routes: Routes,
+    /// Processes of other users are turned away.
+    pub(super) own_user_only: bool,
+}
+
+/// Serves until `stop`, then lets answers be written to the end.
+pub(super) async fn serve(
+    listener: &Listener,
+    offer: Offer,
+    view: &Arc<View>,
+    stop: &CancellationToken,
+) {
+    let mut tasks = JoinSet::new();
+    let mut open = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
+    while let Some(connection) = next(listener, stop).await {
+        if offer.own_user_only && !connection.is_from_own_user() {
+            tracing::debug!("turned away a process of another user");
+            continue;
+        }
+        while tasks.try_join_next().is_some() {}
+        open.retain(|task| !task.is_finished());
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let view = Arc::clone(view);
+        let stop = stop.clone();
+        open.push_back(tasks.spawn(async move {
+            match connection {
+                Connection::Tcp(stream) => converse(stream, offer.routes, view, stop).await,
+                Connection::Unix(stream) => converse(stream, offer.routes, view, stop).await,
+            }
+        }));
+        // The new connection gets a turn before a next one can push it out.
+        yield_now().await;
+    }
+    let farewell = async { while tasks.join_next().await.is_some() {} };
+    if timeout(FAREWELL, farewell).await.is_err() {
+        tracing::debug!("closed connections in the middle of an answer");
+    }
+}
+
+/// The next connection; `None` when it is time to stop.
+async fn next(listener: &Listener, stop: &CancellationToken) -> Option<Connection> {
+    let accepted = async {
+        loop {
+            match listener.accept().await {
+                Ok(connection) => return connection,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(accepted).await
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routes: Routes,
+    view: Arc<View>,
+    stop: CancellationToken,
+) {
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(routes(&view, &request))));
+    let conversation = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_WITHIN)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut conversation = pin!(conversation);
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
+        }
+        ended = conversation.as_mut() => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

@@ -1,0 +1,139 @@
+//! The endpoint over real sockets. Clients block, the endpoint has its own thread.
+
+mod address;
+mod catalogue;
+mod conservation;
+mod hostile;
+mod http;
+mod status;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::status::SenderStatus;
+use super::{Address, Endpoint, Handle, Sources, View};
+use crate::buffer::ledger::Ledger;
+use crate::buffer::queue::Limits;
+use crate::buffer::{Buffer, WhenFull};
+use crate::metrics::Metrics;
+
+const LIMITS: Limits = Limits {
+    max_batches: 100,
+    max_bytes: 1 << 20,
+};
+
+/// Far longer than any answer takes: a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) struct Sidecar {
+    pub(super) view: Arc<View>,
+    buffer: Arc<Buffer>,
+    metrics: Metrics,
+}
+
+impl Sidecar {
+    pub(super) fn new() -> Self {
+        Self::started_at(Instant::now())
+    }
+
+    fn started_at(start: Instant) -> Self {
+        let senders = vec![status::sender(1, "boundary"), status::sender(2, "emit")];
+        Self::with_senders(start, senders)
+    }
+
+    fn with_senders(start: Instant, senders: Vec<SenderStatus>) -> Self {
+        let buffer = Buffer::new(LIMITS, WhenFull::DropNewest, Ledger::new());
+        let metrics = Metrics::new().unwrap();
+        let sources = Sources {
+            buffer: Arc::clone(&buffer),
+            limits: LIMITS,
+            metrics: metrics.clone(),
+            senders: Box::new(move || senders.clone()),
+            upstream_url: "http://coder.example".to_owned(),
+        };
+        let view = Arc::new(View::new(sources, start).unwrap());
+        Self {
+            view,
+            buffer,
+            metrics,
+        }
+    }
+
+    /// An endpoint for this sidecar on a free port.
+    async fn endpoint(&self) -> Handle {
+        let endpoint = Endpoint {
+            scrape: Some(Address::Tcp("127.0.0.1:0".to_owned())),
+            api: None,
+        };
+        endpoint.start(Arc::clone(&self.view)).await.unwrap()
+    }
+}
+
+struct Answer {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn status(&self) -> u16 {
+        let code = self.head.split(' ').nth(1).unwrap();
+        code.parse().unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+fn connect(endpoint: &Handle) -> TcpStream {
+    let stream = TcpStream::connect(endpoint.bound().unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends a request and reads to the end of the connection.
+fn exchange(mut stream: impl Read + Write, request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let body = answer.split_off(end.expect("a whole head") + 4);
+    let head = String::from_utf8(answer).unwrap();
+    Answer { head, body }
+}
+
+fn request(method: &str, path: &str, headers: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n{headers}\r\n")
+}
+
+fn get(endpoint: &Handle, path: &str) -> Answer {
+    exchange(connect(endpoint), &request("GET", path, ""))
+}
+
+/// The values of a page by series.
+fn series(page: &str) -> BTreeMap<&str, f64> {
+    page.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').expect("a series and a value");
+            (series, value.parse().expect("a number"))
+        })
+        .collect()
+}

@@ -1,0 +1,314 @@
+//! What is seen of a call, for everything that a server can do to it.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::support::coderd::Coderd;
+
+const METHOD: &str = "ReportBoundaryLogs";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn requests_arrive_byte_for_byte_and_the_close_is_clean() {
+    let Some(coderd) = Coderd::start(&["-keep-raw"]) else {
+        return;
+    };
+    let link = Link::start(settings(&coderd.url));
+    let bodies = [
+        vec![request("small", 0..1, 10)],
+        vec![request("empty", 0..0, 0)],
+        (0..20)
+            .map(|at| request("slices", at * 10..at * 10 + 10, 200))
+            .collect(),
+        (0..100)
+            .map(|at| request("large", at * 100..at * 100 + 100, 300))
+            .collect(),
+    ];
+    for body in &bodies {
+        link.accepted(body).await;
+    }
+    for (name, body) in ["small", "empty", "slices", "large"].iter().zip(&bodies) {
+        assert!(
+            coderd.raw(name).await == [hex(&body.concat())],
+            "{name} was changed"
+        );
+    }
+    link.stop().await;
+    let account = coderd
+        .wait_for("a clean close", |account| {
+            account["connections"]["closed_cleanly"] == 1
+        })
+        .await;
+    assert_eq!(account["connections"]["opened"], 1);
+    assert_eq!(account["cancelled_calls"], 0);
+    assert_eq!(account["sessions"]["large"]["logs"], 10_000);
+    coderd.expect_clean_wire().await;
+}
+
+#[tokio::test]
+async fn many_calls_go_side_by_side_on_one_connection() {
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let link = Link::start(settings(&coderd.url));
+    link.connected().await;
+    // Several times as many as may be under way at once, of the size that fills a window.
+    let calls = join_all((0..300).map(|at| {
+        let link = &link;
+        async move {
+            link.call(&[request(&format!("s{at}"), 0..1_000, 260)])
+                .await
+        }
+    }))
+    .await;
+    assert!(
+        calls
+            .iter()
+            .all(|outcome| matches!(outcome, Outcome::Accepted(_)))
+    );
+    let account = coderd.account().await;
+    assert_eq!(account["calls"][METHOD]["ok"], 300, "{}", account["calls"]);
+    assert_eq!(account["connections"]["opened"], 1);
+    coderd.expect_clean_wire().await;
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn an_abandoned_call_is_cancelled_and_costs_only_itself() {
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let link = Link::start(settings(&coderd.url));
+    link.accepted(&[request("before", 0..1, 10)]).await;
+    coderd
+        .fault(json!({"kind": "no_reply", "method": METHOD}))
+        .await;
+    let body = [request("abandoned", 0..1, 10)];
+    tokio::select! {
+        outcome = link.call(&body) => panic!("answered: {outcome:?}"),
+        _ = coderd.wait_for("the fault", |account| account["faults_fired"]["no_reply"] == 1) => {}
+    }
+    coderd.clear().await;
+    link.accepted(&[request("after", 0..1, 10)]).await;
+    coderd
+        .wait_for("the cancellation", |account| {
+            account["cancelled_calls"] == 1
+        })
+        .await;
+    assert_eq!(coderd.account().await["connections"]["opened"], 1);
+    coderd.expect_clean_wire().await;
+    link.stop().await;
+}
+
+/// What a fault makes of a call, and whether the link is given up for it.
+struct Case {
+    fault: Value,
+    expected: fn(&Outcome) -> bool,
+    redial: bool,
+}
+
+#[tokio::test]
+async fn each_fault_of_a_call_is_seen_as_what_it_is() {
+    let accepted = |outcome: &Outcome| matches!(outcome, Outcome::Accepted(_));
+    let refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
+    let rejected = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(_));
+    let ambiguous = |outcome: &Outcome| matches!(outcome, Outcome::Ambiguous(_));
+    let case = |fault, expected, redial| Case {
+        fault,
+        expected,
+        redial,
+    };
+    let cases = [
+        case(
+            json!({"kind": "error", "code": 0, "message": "boom"}),
+            refused,
+            false,
+        ),
+        case(
+            json!({"kind": "error", "code": 7, "message": "\u{1}no\n"}),
+            refused,
+            false,
+        ),
+        case(json!({"kind": "unimplemented"}), rejected, false),
+        case(
+            json!({"kind": "error", "message": "protocol error: unknown rpc: \"/x\""}),
+            rejected,
+            false,
+        ),
+        case(json!({"kind": "delay", "ms": 50}), accepted, false),
+        case(json!({"kind": "close_before"}), ambiguous, true),
+        case(json!({"kind": "close_after"}), ambiguous, true),
+        case(json!({"kind": "oversize_reply"}), ambiguous, true),
+        case(json!({"kind": "garbage_reply"}), ambiguous, true),
+        case(
+            json!({"kind": "garbage_reply", "form": "frame"}),
+            ambiguous,
+            true,
+        ),
+        case(json!({"kind": "stream_reset"}), ambiguous, true),
+    ];
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let link = Link::start(settings(&coderd.url));
+    for (
+        at,
+        Case {
+            mut fault,
+            expected,
+            redial,
+        },
+    ) in cases.into_iter().enumerate()
+    {
+        fault["method"] = METHOD.into();
+        fault["count"] = 1.into();
+        link.connected().await;
+        let before = link.dials(DialOutcome::Connected);
+        coderd.fault(fault.clone()).await;
+        let outcome = link
+            .call(&[request("case", at as u32..at as u32 + 1, 10)])
+            .await;
+        assert!(expected(&outcome), "{fault}: {outcome:?}");
+        assert_eq!(link.is_connected(), !redial, "{fault}");
+        assert_eq!(link.metrics.upstream.connected(), !redial, "{fault}");
+        link.accepted(&[request("next", at as u32..at as u32 + 1, 10)])
+            .await;
+        assert_eq!(
+            link.dials(DialOutcome::Connected),
+            before + u64::from(redial),
+            "{fault}"
+        );
+    }
+    coderd.expect_clean_wire().await;
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_a_real_coderd_would_not_decode_are_refused() {
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let link = Link::start(settings(&coderd.url));
+    link.connected().await;
+    let outcome = link.call(&[Bytes::from_static(b"\x12\x01\xff")]).await;
+    assert!(
+        matches!(&outcome, Outcome::Refused(text) if text.contains("UTF-8")),
+        "{outcome:?}"
+    );
+    assert!(link.is_connected());
+    let outcome = link.call(&vec![Bytes::from(vec![0; 1 << 20]); 5]).await;
+    assert!(
+        matches!(&outcome, Outcome::Rejected(text) if text.contains("4194304")),
+        "{outcome:?}"
+    );
+    assert!(link.is_connected());
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ends_is_dialled_again() {
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let link = Link::start(settings(&coderd.url));
+    link.connected().await;
+    for (at, fault) in [
+        json!({"kind": "rst"}),
+        json!({"kind": "goaway"}),
+        json!({"kind": "text_frame"}),
+        json!({"kind": "close_ws", "code": 1000}),
+        json!({"kind": "close_ws", "code": 1001}),
+        json!({"kind": "close_ws", "code": 1011}),
+        json!({"kind": "restart", "down_ms": 50}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = link.dials(DialOutcome::Connected);
+        assert_eq!(before, at as u64 + 1);
+        coderd.fault(fault.clone()).await;
+        coderd
+            .wait_for(&format!("a redial after {fault}"), |account| {
+                account["connections"]["opened"] == before + 1
+            })
+            .await;
+        link.accepted(&[request("ended", at as u32..at as u32 + 1, 10)])
+            .await;
+    }
+    coderd.expect_clean_wire().await;
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn calls_under_way_when_the_server_goes_away_are_ambiguous() {
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let link = Link::start(settings(&coderd.url));
+    for (at, fault) in ["rst", "goaway"].into_iter().enumerate() {
+        link.connected().await;
+        coderd
+            .fault(json!({"kind": "no_reply", "method": METHOD, "count": 1}))
+            .await;
+        let struck = async {
+            coderd
+                .wait_for("the call", |account| {
+                    account["faults_fired"]["no_reply"] == at + 1
+                })
+                .await;
+            coderd.fault(json!({"kind": fault})).await;
+        };
+        let body = [request("under way", 0..1, 10)];
+        let (outcome, ()) = tokio::join!(link.call(&body), struck);
+        assert!(
+            matches!(outcome, Outcome::Ambiguous(_)),
+            "{fault}: {outcome:?}"
+        );
+    }
+    coderd.expect_clean_wire().await;
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn odd_but_legal_servers_are_served() {
+    for fault in [
+        json!({"kind": "zero_messages"}),
+        json!({"kind": "fragments"}),
+        json!({"kind": "slow_read", "bytes_per_second": 2_000_000}),
+        json!({"kind": "ws_ping"}),
+    ] {
+        let Some(coderd) = Coderd::start(&[]) else {
+            return;
+        };
+        if matches!(fault["kind"].as_str(), Some("zero_messages" | "fragments")) {
+            coderd.fault(fault.clone()).await;
+        }
+        let link = Link::start(settings(&coderd.url));
+        link.connected().await;
+        if matches!(fault["kind"].as_str(), Some("slow_read" | "ws_ping")) {
+            coderd.fault(fault.clone()).await;
+        }
+        for at in 0..5 {
+            link.accepted(&[request("odd", at * 1_000..at * 1_000 + 1_000, 260)])
+                .await;
+        }
+        let account = coderd.account().await;
+        assert_eq!(account["connections"]["opened"], 1, "{fault}");
+        assert_eq!(account["sessions"]["odd"]["distinct"], 5_000, "{fault}");
+        coderd.expect_clean_wire().await;
+        link.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_connection_a_call_is_to_be_tried_again() {
+    let link = Link::start(settings(&"http://127.0.0.1:1".parse().unwrap()));
+    link.dialled(DialOutcome::Unreachable).await;
+    let outcome = link.call(&[request("none", 0..1, 10)]).await;
+    assert_eq!(outcome, Outcome::Retry("not connected".to_owned()));
+    link.stop().await;
+}
