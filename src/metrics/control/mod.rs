@@ -120,6 +120,38 @@ impl ControlMetrics {
     }
 }
 
+#[cfg(test)]
+impl ControlMetrics {
+    /// Calls that were counted so.
+    pub(crate) fn calls(&self, method: RpcMethod, outcome: RpcOutcome) -> u64 {
+        self.rpcs
+            .with_label_values(&[method.label(), outcome.label()])
+            .get()
+    }
+
+    /// Log entries that were acknowledged.
+    pub(crate) fn acknowledged_logs(&self) -> u64 {
+        self.boundary_logs.get()
+    }
+
+    /// Rules that were broken so.
+    pub(crate) fn violations(&self, fault: ProtocolFault) -> u64 {
+        self.violations.with_label_values(&[fault.label()]).get()
+    }
+
+    /// Dials that were refused so.
+    pub(crate) fn dials_refused(&self, refusal: DialRefusal) -> u64 {
+        self.dials_refused
+            .with_label_values(&[refusal.label()])
+            .get()
+    }
+
+    /// Sessions that ended so.
+    pub(crate) fn sessions_ended(&self, end: SessionEnd) -> u64 {
+        self.sessions_ended.with_label_values(&[end.label()]).get()
+    }
+}
+
 /// Something that is there, as its gauge sees it.
 #[derive(Debug)]
 #[must_use = "it counts as gone when this is dropped"]
