@@ -1,6 +1,7 @@
 //! The sidecar as a whole: the only place that knows every stage. Builds them, binds the sockets, starts the
 //! tasks, and stops all in order.
 
+mod control;
 mod part;
 
 use std::convert::Infallible;
@@ -30,6 +31,8 @@ use crate::shutdown::{Request, Signals, Stop};
 use crate::systemd;
 use crate::upstream::{self, ProxySettings, RootFiles, WebSocketUpstream};
 use part::Part;
+
+pub use control::control_plane;
 
 /// How long the link may take to close in order after the drain. Nothing depends on it any more.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);

@@ -34,9 +34,12 @@ impl Agents {
 
     /// The agent with this token. Every token is looked at, so that the time tells nothing about any of them.
     pub(super) fn find(&self, token: &AgentToken) -> Option<&Arc<Agent>> {
-        self.all.iter().fold(None, |found, (known, agent)| {
-            if known.is(token) { Some(agent) } else { found }
-        })
+        self.all.iter().fold(
+            None,
+            |found, (known, agent)| {
+                if known.is(token) { Some(agent) } else { found }
+            },
+        )
     }
 }
 
@@ -223,9 +226,15 @@ mod tests {
         assert_eq!(manifest.agent_name, "one");
         assert_eq!(manifest.owner_username, "alice");
         assert_eq!(manifest.workspace_name, "dev");
-        assert_eq!((manifest.agent_id[6] >> 4, manifest.agent_id[8] >> 6), (8, 2));
+        assert_eq!(
+            (manifest.agent_id[6] >> 4, manifest.agent_id[8] >> 6),
+            (8, 2)
+        );
         let script = &manifest.scripts[0];
-        assert_eq!((script.script.as_str(), script.run_on_start), ("true", true));
+        assert_eq!(
+            (script.script.as_str(), script.run_on_start),
+            ("true", true)
+        );
         assert_eq!(script.id, script.log_source_id);
         assert_eq!(script.timeout.unwrap().nanos, 500_000_000);
 

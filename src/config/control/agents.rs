@@ -87,7 +87,11 @@ impl AgentToken {
 
     /// Whether both are the same, in a time that does not depend on how far they agree.
     pub fn is(&self, other: &Self) -> bool {
-        let differing = self.0.iter().zip(other.0).fold(0, |bits, (a, b)| black_box(bits | (a ^ b)));
+        let differing = self
+            .0
+            .iter()
+            .zip(other.0)
+            .fold(0, |bits, (a, b)| black_box(bits | (a ^ b)));
         black_box(differing) == 0
     }
 }
@@ -133,7 +137,10 @@ pub(crate) struct FileFault {
 /// # Errors
 /// Every fault at once; of a file that is not TOML, those of its form alone.
 pub(crate) fn parse_file(content: &str) -> Result<Vec<AgentSpec>, Vec<FileFault>> {
-    let mut reader = Reader { content, faults: Vec::new() };
+    let mut reader = Reader {
+        content,
+        faults: Vec::new(),
+    };
     let (table, errors) = DeTable::parse_recoverable(content);
     for error in &errors {
         // The message alone: the rendered error would repeat the line, which may hold a token.
@@ -157,7 +164,10 @@ struct Reader<'a> {
 /// The fields of a table that were not asked for yet, in a table that begins at this line.
 struct Fields<'t, 'de> {
     line: usize,
-    left: Vec<(&'t Spanned<std::borrow::Cow<'de, str>>, &'t Spanned<DeValue<'de>>)>,
+    left: Vec<(
+        &'t Spanned<std::borrow::Cow<'de, str>>,
+        &'t Spanned<DeValue<'de>>,
+    )>,
 }
 
 impl Reader<'_> {
@@ -186,7 +196,10 @@ impl Reader<'_> {
                 continue;
             };
             if let Some(first) = by_token.insert(agent.token.0, line) {
-                self.fault_at(line, format!("token: the same as that of the agent in line {first}"));
+                self.fault_at(
+                    line,
+                    format!("token: the same as that of the agent in line {first}"),
+                );
             }
             if let Some(first) = by_labels.insert(agent.labels.clone(), line) {
                 self.fault_at(line, format!("the same names as the agent in line {first}"));
@@ -245,7 +258,10 @@ impl Reader<'_> {
         };
         self.refuse_left(&fields);
         let (_, script) = script?;
-        Some(ScriptSpec { script: script.to_owned(), ..spec })
+        Some(ScriptSpec {
+            script: script.to_owned(),
+            ..spec
+        })
     }
 
     fn fields<'t, 'de>(&self, line: usize, table: &'t DeTable<'de>) -> Fields<'t, 'de> {
@@ -271,7 +287,10 @@ impl Reader<'_> {
             return Vec::new();
         };
         let DeValue::Array(items) = value else {
-            self.fault_at(line, format!("expected [[{key}]] tables, got {}", type_name(value)));
+            self.fault_at(
+                line,
+                format!("expected [[{key}]] tables, got {}", type_name(value)),
+            );
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -294,22 +313,33 @@ impl Reader<'_> {
         fields: &mut Fields<'t, 'de>,
         key: &str,
     ) -> Option<(usize, &'t DeValue<'de>)> {
-        let at = fields.left.iter().position(|(name, _)| name.get_ref() == key)?;
+        let at = fields
+            .left
+            .iter()
+            .position(|(name, _)| name.get_ref() == key)?;
         let (name, value) = fields.left.remove(at);
         Some((self.line_of(name.span().start), value.get_ref()))
     }
 
-    fn take_text<'t>(&mut self, fields: &mut Fields<'t, '_>, key: &str) -> Option<(usize, &'t str)> {
+    fn take_text<'t>(
+        &mut self,
+        fields: &mut Fields<'t, '_>,
+        key: &str,
+    ) -> Option<(usize, &'t str)> {
         let (line, value) = self.take(fields, key)?;
         let text = value.as_str();
         if text.is_none() {
-            self.fault_at(line, format!("{key}: expected a string, got {}", type_name(value)));
+            self.fault_at(
+                line,
+                format!("{key}: expected a string, got {}", type_name(value)),
+            );
         }
         Some((line, text?))
     }
 
     fn text(&mut self, fields: &mut Fields<'_, '_>, key: &str) -> String {
-        self.take_text(fields, key).map_or_else(String::new, |(_, text)| text.to_owned())
+        self.take_text(fields, key)
+            .map_or_else(String::new, |(_, text)| text.to_owned())
     }
 
     /// A text of 1 to `max` bytes, with its line.
@@ -338,7 +368,10 @@ impl Reader<'_> {
         let (line, name) = self.required_text(fields, key, MAX_NAME_BYTES)?;
         if name.chars().any(char::is_control) {
             let got = quoted(name);
-            self.fault_at(line, format!("{key}: expected no control characters, got {got}"));
+            self.fault_at(
+                line,
+                format!("{key}: expected no control characters, got {got}"),
+            );
             return None;
         }
         Some(name.to_owned())
@@ -359,7 +392,10 @@ impl Reader<'_> {
         let (line, text) = self.take_text(fields, key)?;
         let id = uuid(text);
         if id.is_none() {
-            self.fault_at(line, format!("{key}: expected a UUID, got {}", quoted(text)));
+            self.fault_at(
+                line,
+                format!("{key}: expected a UUID, got {}", quoted(text)),
+            );
         }
         id
     }
@@ -412,7 +448,10 @@ impl Reader<'_> {
         let time = instant(&text);
         if time.is_none() {
             let expected = "a date and time with an offset, such as 2026-01-01T00:00:00Z";
-            self.fault_at(line, format!("{key}: expected {expected}, got {}", quoted(&text)));
+            self.fault_at(
+                line,
+                format!("{key}: expected {expected}, got {}", quoted(&text)),
+            );
         }
         time
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Resolver;
+use crate::config::Faults;
 use crate::config::control::setting::{
     AGENT_TOKEN, AGENTS, ALL, BOUNDARY_LOG_OUTPUT, LISTEN, LOG_FORMAT, LOG_LEVEL,
     PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE, REFRESH_INTERVAL, REFUSALS, TLS_CERT, TLS_KEY,
@@ -15,7 +16,6 @@ use crate::config::fault::{Fault, Wrong};
 use crate::config::host::Host;
 use crate::config::parse;
 use crate::config::raw::{Flags, Raw};
-use crate::config::Faults;
 
 impl ControlConfig {
     /// Checks every value and builds the configuration.
@@ -38,7 +38,16 @@ impl ControlConfig {
         let log = resolver.log(&LOG_LEVEL, &LOG_FORMAT);
         resolver.check_refused(REFUSALS);
 
-        match (listen, agents, prometheus, enabled, refresh_interval, boundary_log, tls, log) {
+        match (
+            listen,
+            agents,
+            prometheus,
+            enabled,
+            refresh_interval,
+            boundary_log,
+            tls,
+            log,
+        ) {
             (
                 Some(listen),
                 Some(agents),
@@ -110,7 +119,10 @@ impl Resolver<'_> {
             .read(path, MAX_FILE_BYTES)
             .map_err(|error| fault(format!("cannot read {}: {error}", path.display())))?;
         let content = String::from_utf8(content).map_err(|_| {
-            fault(format!("expected TOML, got bytes that are not UTF-8 in {}", path.display()))
+            fault(format!(
+                "expected TOML, got bytes that are not UTF-8 in {}",
+                path.display()
+            ))
         })?;
         parse_file(&content).map_err(|faults| {
             let place = |line| format!("{}:{line}", path.display());
@@ -150,7 +162,10 @@ impl Resolver<'_> {
         let path = self.path(&BOUNDARY_LOG_OUTPUT)?;
         if self.host.is_directory(&path) {
             let got = format!("the directory {}", path.display());
-            self.wrong(&BOUNDARY_LOG_OUTPUT, &Wrong::new("the path of a file, or -", got));
+            self.wrong(
+                &BOUNDARY_LOG_OUTPUT,
+                &Wrong::new("the path of a file, or -", got),
+            );
             return None;
         }
         Some(Some(BoundaryLogOutput::File(path)))
@@ -163,10 +178,17 @@ impl Resolver<'_> {
             (false, false) => Some(None),
             (true, true) => {
                 let (cert, key) = (self.path(&TLS_CERT), self.path(&TLS_KEY));
-                Some(Some(TlsFiles { cert: cert?, key: key? }))
+                Some(Some(TlsFiles {
+                    cert: cert?,
+                    key: key?,
+                }))
             }
             (cert, _) => {
-                let (there, absent) = if cert { (&TLS_CERT, &TLS_KEY) } else { (&TLS_KEY, &TLS_CERT) };
+                let (there, absent) = if cert {
+                    (&TLS_CERT, &TLS_KEY)
+                } else {
+                    (&TLS_KEY, &TLS_CERT)
+                };
                 let message = format!("required together with {}", there.long());
                 self.fault(absent, message);
                 None

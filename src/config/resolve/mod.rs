@@ -127,7 +127,10 @@ pub fn resolve_producer(flags: &Flags, host: &dyn Host) -> Result<(PathBuf, Log)
     let settings = &[&SOCKET_PATH, &LOG_LEVEL, &LOG_FORMAT];
     let raw = Raw::collect(settings, flags, host, &mut faults);
     let mut resolver = Resolver::new(&raw, host, faults);
-    match (resolver.socket_path(), resolver.log(&LOG_LEVEL, &LOG_FORMAT)) {
+    match (
+        resolver.socket_path(),
+        resolver.log(&LOG_LEVEL, &LOG_FORMAT),
+    ) {
         (Some(path), Some(log)) if resolver.faults.is_empty() => Ok((path, log)),
         _ => Err(Faults(resolver.faults)),
     }

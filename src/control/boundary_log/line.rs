@@ -31,7 +31,9 @@ struct Time(Option<(i64, i32)>);
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Some((seconds, nanos)) if WRITABLE.contains(&seconds) && (0..1_000_000_000).contains(&nanos) => {
+            Some((seconds, nanos))
+                if WRITABLE.contains(&seconds) && (0..1_000_000_000).contains(&nanos) =>
+            {
                 serializer.collect_str(&Timestamp { seconds, nanos })
             }
             _ => serializer.serialize_none(),

@@ -150,9 +150,14 @@ fn write_all(
             continue;
         }
         lines.clear();
-        let written = line::render(&request.agent.labels, &request.summary, &request.payload, &mut lines)
-            .map_err(NotWritten::from)
-            .and_then(|()| Ok(output.append(&lines)?));
+        let written = line::render(
+            &request.agent.labels,
+            &request.summary,
+            &request.payload,
+            &mut lines,
+        )
+        .map_err(NotWritten::from)
+        .and_then(|()| Ok(output.append(&lines)?));
         match &written {
             Ok(()) => {
                 if std::mem::take(&mut failing) {

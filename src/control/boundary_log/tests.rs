@@ -147,7 +147,10 @@ async fn a_line_has_every_field_and_no_text_breaks_out_of_it() {
     assert_eq!(second["http_url"], hostile);
     assert_eq!(second["decision"], "deny");
     let third: Value = serde_json::from_str(lines[2]).unwrap();
-    assert_eq!((&third["time"], &third["http_url"]), (&Value::Null, &json!("")));
+    assert_eq!(
+        (&third["time"], &third["http_url"]),
+        (&Value::Null, &json!(""))
+    );
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

@@ -254,8 +254,12 @@ where
             let text = format!("the answer is too large: {too_large}");
             tracing::error!(%too_large, "an answer does not fit a packet");
             // Far below the limit, so it fits.
-            error_packet(&mut writer, &RemoteError { code: 0, text }, &mut self.answer)
-                .unwrap_or_default();
+            error_packet(
+                &mut writer,
+                &RemoteError { code: 0, text },
+                &mut self.answer,
+            )
+            .unwrap_or_default();
         }
         self.call = Call::Over { id };
         self.leave();

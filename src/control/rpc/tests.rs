@@ -311,10 +311,7 @@ async fn a_violation_ends_the_stream_without_an_answer() {
         ("malformed metadata", b"\x0f\x02\x01\x02\x0a\xff".to_vec()),
         ("at least 1/4", b"\x05\x01\x03\x00".to_vec()),
         ("unknown kind", b"\x11\x01\x04\x00".to_vec()),
-        (
-            "limit is 4194304",
-            b"\x05\x01\x04\x81\x80\x80\x02".to_vec(),
-        ),
+        ("limit is 4194304", b"\x05\x01\x04\x81\x80\x80\x02".to_vec()),
     ];
     for (said, bytes) in cases {
         let played = play(vec![hang.clone(), bytes]).await;

@@ -78,8 +78,11 @@ fn given(time: Option<Timestamp>, which: &str) -> Result<(i64, i32), RemoteError
         time.normalize();
         (time.seconds, time.nanos)
     });
-    time.filter(|time| *time != ZERO)
-        .ok_or_else(|| failure(format!("script {which} time is required and cannot be zero")))
+    time.filter(|time| *time != ZERO).ok_or_else(|| {
+        failure(format!(
+            "script {which} time is required and cannot be zero"
+        ))
+    })
 }
 
 pub(super) fn report_connection(request: Bytes) -> Result<Bytes, RemoteError> {

@@ -56,9 +56,9 @@ impl Service {
     /// The answer to a caller that asks for one that does not exist; it is counted.
     pub(super) fn method(&self, path: &[u8]) -> Result<RpcMethod, RemoteError> {
         let name = path.strip_prefix(PREFIX.as_bytes());
-        let known = RpcMethod::ALL
-            .iter()
-            .find(|method| **method != RpcMethod::Unknown && name == Some(method.label().as_bytes()));
+        let known = RpcMethod::ALL.iter().find(|method| {
+            **method != RpcMethod::Unknown && name == Some(method.label().as_bytes())
+        });
         known.copied().ok_or_else(|| {
             self.metrics
                 .called(RpcMethod::Unknown, RpcOutcome::Unimplemented);

@@ -55,9 +55,8 @@ async fn every_method_of_the_interface_is_answered() {
         use RpcMethod::*;
         let answer = call(&caller, method.label(), ()).await;
         let (outcome, code) = match method {
-            CreateSubAgent | DeleteSubAgent | ListSubAgents | UpdateAppStatus | PushContextState => {
-                (RpcOutcome::Unimplemented, Some(UNIMPLEMENTED))
-            }
+            CreateSubAgent | DeleteSubAgent | ListSubAgents | UpdateAppStatus
+            | PushContextState => (RpcOutcome::Unimplemented, Some(UNIMPLEMENTED)),
             // Empty requests of these lack something.
             UpdateLifecycle | UpdateStartup | ScriptCompleted | BatchCreateLogs => {
                 (RpcOutcome::Error, Some(0))
@@ -71,7 +70,10 @@ async fn every_method_of_the_interface_is_answered() {
     let manifest = call(&caller, "GetManifest", ()).await.unwrap();
     assert_eq!(Manifest::decode(manifest).unwrap().agent_name, "name");
     let stats = call(&caller, "UpdateStats", ()).await.unwrap();
-    assert_eq!(stats, [0x0a, 0x07, 0x08, 0x01, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01][..]);
+    assert_eq!(
+        stats,
+        [0x0a, 0x07, 0x08, 0x01, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01][..]
+    );
 }
 
 #[test]
@@ -92,7 +94,10 @@ fn a_name_that_is_none_is_repeated_in_part() {
 async fn a_call_that_is_dropped_is_counted_as_cancelled() {
     let caller = caller(None);
     drop(caller.call(RpcMethod::GetManifest, Bytes::new()));
-    assert_eq!(count(&caller, RpcMethod::GetManifest, RpcOutcome::Cancelled), 1);
+    assert_eq!(
+        count(&caller, RpcMethod::GetManifest, RpcOutcome::Cancelled),
+        1
+    );
 }
 
 #[tokio::test]
@@ -134,13 +139,17 @@ async fn a_lifecycle_is_echoed_with_a_time() {
         seconds: 1_767_225_600,
         nanos: 5,
     };
-    let echo = call(&caller, "UpdateLifecycle", send(5, Some(at))).await.unwrap();
+    let echo = call(&caller, "UpdateLifecycle", send(5, Some(at)))
+        .await
+        .unwrap();
     let expected = Lifecycle {
         state: 5,
         changed_at: Some(at),
     };
     assert_eq!(Lifecycle::decode(echo).unwrap(), expected);
-    let echo = call(&caller, "UpdateLifecycle", send(9, None)).await.unwrap();
+    let echo = call(&caller, "UpdateLifecycle", send(9, None))
+        .await
+        .unwrap();
     let now = Lifecycle::decode(echo).unwrap().changed_at.unwrap();
     assert!(now.seconds > at.seconds, "{now:?}");
     for state in [0, 10, -1] {
@@ -225,7 +234,11 @@ async fn requests_that_do_not_decode_are_refused() {
         caller.call(method, Bytes::from_static(bytes))
     };
     for (name, bytes, said) in [
-        ("ReportBoundaryLogs", b"\x12\x01\xff".as_slice(), "string field contains invalid UTF-8"),
+        (
+            "ReportBoundaryLogs",
+            b"\x12\x01\xff".as_slice(),
+            "string field contains invalid UTF-8",
+        ),
         ("ReportBoundaryLogs", b"\x0a\x05\x08", "cannot parse"),
         ("UpdateStartup", b"\x0a\x03\x0a\x01\xff", "UTF-8"),
         ("GetManifest", b"\x0a\x05\x08", "proto"),

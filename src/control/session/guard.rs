@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::{AsyncRead, AsyncWrite, Sink, Stream};
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::Error;
 
 use crate::wire::ws::ByteStream;
 use crate::wire::yamux::{HEADER, Header, Referee, Verdict, Violation};
@@ -161,7 +161,11 @@ where
                     }
                     *given += length;
                     if *given == HEADER {
-                        this.reading = if *body == 0 { START } else { Reading::Body(*body) };
+                        this.reading = if *body == 0 {
+                            START
+                        } else {
+                            Reading::Body(*body)
+                        };
                     }
                     return Poll::Ready(Ok(length));
                 }

@@ -1,13 +1,8 @@
 //! The table of the control plane's own metrics.
 
-use super::labels::{
-    DialRefusal, ProtocolFault, RpcMethod, RpcOutcome, SessionEnd,
-};
+use super::labels::{DialRefusal, ProtocolFault, RpcMethod, RpcOutcome, SessionEnd};
 use crate::metrics::catalog::Kind::{Counter, Gauge};
-use crate::metrics::catalog::{
-    BUILD_INFO, Family, Label, PANICS, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
-    PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS, PROCESS_VIRTUAL, family, split,
-};
+use crate::metrics::catalog::{Family, Label, family, split};
 
 /// Agents with a session.
 pub const CONTROL_AGENTS: Family = family(
@@ -92,7 +87,7 @@ pub const CONTROL_BOUNDARY_FAILURES: Family = family(
     "Requests that the boundary log output did not take; their agents were told.",
 );
 
-/// Every family of the control plane itself.
+/// Every family of the control plane alone; its page has those of the process too.
 pub const CONTROL: &[Family] = &[
     CONTROL_AGENTS,
     CONTROL_SESSIONS,
@@ -104,13 +99,4 @@ pub const CONTROL: &[Family] = &[
     CONTROL_BOUNDARY_LOGS,
     CONTROL_BOUNDARY_WRITTEN,
     CONTROL_BOUNDARY_FAILURES,
-    PANICS,
-    BUILD_INFO,
-    PROCESS_CPU,
-    PROCESS_OPEN_FDS,
-    PROCESS_MAX_FDS,
-    PROCESS_RESIDENT,
-    PROCESS_VIRTUAL,
-    PROCESS_THREADS,
-    PROCESS_START,
 ];

@@ -4,7 +4,7 @@ pub mod catalog;
 mod labels;
 
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::catalog::Family;
 use super::{counter, each, gauge};
@@ -23,6 +23,7 @@ pub struct ControlMetrics {
     boundary_logs: IntCounter,
     boundary_written: IntCounter,
     boundary_failures: IntCounter,
+    build: IntGaugeVec,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -44,6 +45,7 @@ impl ControlMetrics {
             boundary_logs: counter(&catalog::CONTROL_BOUNDARY_LOGS)?,
             boundary_written: counter(&catalog::CONTROL_BOUNDARY_WRITTEN)?,
             boundary_failures: counter(&catalog::CONTROL_BOUNDARY_FAILURES)?,
+            build: build_info()?,
             panics: counter(&super::catalog::PANICS)?,
         })
     }
@@ -61,6 +63,7 @@ impl ControlMetrics {
             Box::new(self.boundary_logs.clone()),
             Box::new(self.boundary_written.clone()),
             Box::new(self.boundary_failures.clone()),
+            Box::new(self.build.clone()),
             Box::new(self.panics.clone()),
         ]
     }
@@ -170,6 +173,15 @@ impl Drop for Present {
     }
 }
 
+/// Which build is running, as a series that is always 1.
+fn build_info() -> Result<IntGaugeVec, prometheus::Error> {
+    let family = &super::catalog::BUILD_INFO;
+    let names: Vec<_> = family.labels.iter().map(|label| label.name).collect();
+    let vec = IntGaugeVec::new(Opts::new(family.name, family.help), &names)?;
+    vec.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(vec)
+}
+
 /// A counter for each pair of values of the family's two labels, all in being at 0.
 fn each_pair(family: &Family) -> Result<IntCounterVec, prometheus::Error> {
     let names: Vec<_> = family.labels.iter().map(|label| label.name).collect();
@@ -199,19 +211,26 @@ mod tests {
         }
         let gathered = registry.gather();
         for made in &gathered {
-            let row = catalog::CONTROL
-                .iter()
-                .find(|row| row.name == made.name())
-                .unwrap();
+            let Some(row) = catalog::CONTROL.iter().find(|row| row.name == made.name()) else {
+                assert_eq!(made.get_metric().len(), 1, "{}", made.name());
+                continue;
+            };
             let series: usize = row.labels.iter().map(|label| label.values.len()).product();
             assert_eq!(made.get_metric().len(), series, "{}", row.name);
             assert_eq!(made.help(), row.help);
         }
+        let found = gathered
+            .iter()
+            .filter(|made| made.name().starts_with("weir_control_"));
+        assert_eq!(found.count(), catalog::CONTROL.len());
         metrics.called(RpcMethod::Unknown, RpcOutcome::Error);
         metrics.violated(ProtocolFault::Drpc);
         let after = registry.gather();
         let count = |families: &[prometheus::proto::MetricFamily]| -> usize {
-            families.iter().map(|family| family.get_metric().len()).sum()
+            families
+                .iter()
+                .map(|family| family.get_metric().len())
+                .sum()
         };
         assert_eq!(count(&after), count(&gathered));
     }

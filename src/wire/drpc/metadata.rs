@@ -41,7 +41,9 @@ mod tests {
         let traceparent = b"\x0a\x14\x0a\x0btraceparent\x12\x0500-01";
         assert!(is_well_formed(b""));
         assert!(is_well_formed(traceparent));
-        assert!(is_well_formed(&[traceparent.as_slice(), b"\x0a\x00"].concat()));
+        assert!(is_well_formed(
+            &[traceparent.as_slice(), b"\x0a\x00"].concat()
+        ));
         for end in 1..traceparent.len() {
             assert!(!is_well_formed(&traceparent[..end]), "{end} bytes");
         }

@@ -1,13 +1,16 @@
-//! The rules of yamux, for the end that did not open the connection.
+//! The rules of yamux, for the end that did not open the connection, and the settings of either end.
 //!
 //! The `yamux` crate carries the streams, but lets a peer break rules for which the reference ends the session, and
 //! says of the others only that it sent a GOAWAY. A [`Referee`] follows the headers of both directions and names
 //! what was broken (hashicorp/yamux session.go, stream.go; spec.md).
 
+mod config;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+
+pub use config::config;
 
 /// Bytes of a header.
 pub const HEADER: usize = 12;
@@ -211,15 +214,14 @@ impl Referee {
             return Ok(Verdict::Skip);
         };
         if header.kind == Kind::Data {
-            stream.window =
-                stream
-                    .window
-                    .checked_sub(header.length)
-                    .ok_or(Violation::Window {
-                        stream: id,
-                        length: header.length,
-                        window: stream.window,
-                    })?;
+            stream.window = stream
+                .window
+                .checked_sub(header.length)
+                .ok_or(Violation::Window {
+                    stream: id,
+                    length: header.length,
+                    window: stream.window,
+                })?;
         }
         if header.has(FIN) && std::mem::replace(&mut stream.closed_by_peer, true) {
             return Err(Violation::SecondFin(id));

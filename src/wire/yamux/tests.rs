@@ -116,10 +116,7 @@ fn each_violation_is_named() {
         Header::decode([1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]),
         Err(Violation::Version(1))
     );
-    assert_eq!(
-        Header::decode(bytes(4, 0, 1, 0)),
-        Err(Violation::Type(4))
-    );
+    assert_eq!(Header::decode(bytes(4, 0, 1, 0)), Err(Violation::Type(4)));
 }
 
 #[test]
