@@ -120,7 +120,9 @@ fn help(setting: &Setting) -> String {
 
 fn collect(settings: &[&'static Setting], matches: &ArgMatches) -> Result<Flags, clap::Error> {
     let mut flags = Flags::default();
-    flags.set_config(matches.get_one::<PathBuf>("config").cloned());
+    // An error: the command takes no file.
+    let file = matches.try_get_one::<PathBuf>("config").unwrap_or_default();
+    flags.set_config(file.cloned());
     for setting in settings {
         if let Some(values) = matches.get_many::<String>(setting.flag) {
             flags.set(setting, values.cloned().collect());

@@ -155,8 +155,6 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_WITHIN)
         .max_buf_size(MAX_HEAD)
-        // One request for each connection: agents need no more, and it is easily bounded.
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     match timeout(ANSWER_WITHIN, conversation).await {

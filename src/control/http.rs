@@ -89,5 +89,8 @@ fn answer(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>)
     let headers = page.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // One request for each connection: agents need no more, and it is easily bounded. Without keep-alive hyper would
+    // say so in the answer to an upgrade too, where it must not stand.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     page
 }

@@ -54,8 +54,8 @@ settings! {
         "Format of the log on stderr");
 }
 
-/// The labels that metrics of agents may be aggregated by.
-const LABELS: [(&str, bool); 5] = [
+/// What metrics of agents may be aggregated by, and whether that is a label; by all labels is by default.
+pub(crate) const LABELS: [(&str, bool); 5] = [
     ("agent_name", true),
     ("template_name", true),
     ("username", true),
@@ -67,7 +67,7 @@ const LABELS: [(&str, bool); 5] = [
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(120);
 const DEFAULT_MAX_SERIES: usize = 1_000_000;
 
-const NO_AGGREGATION: &str = "metrics of agents are not served yet";
+pub(crate) const NO_AGGREGATION: &str = "metrics of agents are not served yet";
 
 pub(crate) static REFUSALS: &[Refusal] = &[
     Refusal {

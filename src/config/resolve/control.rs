@@ -5,7 +5,8 @@ use std::path::Path;
 use super::Resolver;
 use crate::config::Faults;
 use crate::config::control::setting::{
-    AGENT_TOKEN, AGENTS, ALL, BOUNDARY_LOG_OUTPUT, LISTEN, LOG_FORMAT, LOG_LEVEL,
+    AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, LABELS, LISTEN, LOG_FORMAT,
+    LOG_LEVEL, NO_AGGREGATION,
     PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE, REFRESH_INTERVAL, REFUSALS, TLS_CERT, TLS_KEY,
 };
 use crate::config::control::{
@@ -37,6 +38,7 @@ impl ControlConfig {
         let tls = resolver.tls();
         let log = resolver.log(&LOG_LEVEL, &LOG_FORMAT);
         resolver.check_refused(REFUSALS);
+        resolver.check_aggregation();
 
         match (
             listen,
@@ -149,6 +151,21 @@ impl Resolver<'_> {
             created_at: None,
             scripts: Vec::new(),
         }])
+    }
+
+    /// Fewer labels than all would be aggregated, which is not there yet.
+    fn check_aggregation(&mut self) {
+        let Some(given) = self.raw.get(&AGGREGATE_BY) else {
+            return;
+        };
+        let is_label = |text: &String| LABELS.contains(&(text.as_str(), true));
+        let is_given = |label: &str| given.texts.iter().any(|text| text == label);
+        let all = LABELS.iter().all(|(label, wanted)| is_given(label) == *wanted);
+        // What is no label is a fault already.
+        if given.texts.iter().all(is_label) && !all {
+            let message = format!("not available in this version: {NO_AGGREGATION}");
+            self.fault(&AGGREGATE_BY, message);
+        }
     }
 
     /// The outer `None` is a fault, the inner one is off.
