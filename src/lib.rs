@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod buffer;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod emit;
 pub mod forward;
 pub mod ingest;

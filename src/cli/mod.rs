@@ -11,8 +11,8 @@ pub mod generate;
 mod ready;
 
 pub use exit::Exit;
-pub use flags::{EmitFlags, RunFlags, StatusFlags};
-pub use ready::Ready;
+pub use flags::{ControlFlags, EmitFlags, RunFlags, StatusFlags};
+pub use ready::{ControlReady, Ready};
 
 /// Forwards boundary audit logs and metrics out of a developer workspace, and counts every loss.
 ///
@@ -36,6 +36,11 @@ pub enum Command {
     /// Takes audit-log batches from the boundary socket and forwards them to the control plane.
     /// When every listener is bound, one JSON line is printed on stdout; logs go to stderr.
     Run(RunFlags),
+    /// Run the embedded control plane
+    ///
+    /// Takes agents and sidecars over WebSocket as coderd does, and writes their boundary logs.
+    /// When every listener is bound, one JSON line is printed on stdout; logs go to stderr.
+    ControlPlane(ControlFlags),
     /// Check the configuration and print it, secrets redacted
     ///
     /// Takes the settings of `weir run`. Every fault is listed at once, with exit code 2.
