@@ -9,11 +9,12 @@ use futures_util::{AsyncWrite, Stream};
 use tokio::time::timeout;
 
 use super::error::excerpt;
-use super::session::{Gone, PIECE, Session};
+use super::session::{Gone, Session};
 use super::{Outcome, Rpc};
 use crate::wire::drpc::{
     Assembler, Frames, Kind, MAX_HEADER, Packet, PacketTooLarge, ProtocolError, RemoteError, Writer,
 };
+use crate::wire::yamux::PIECE;
 
 /// How long a call may take, from the wait for a stream to the answer.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
