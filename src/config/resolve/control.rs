@@ -6,8 +6,8 @@ use super::Resolver;
 use crate::config::Faults;
 use crate::config::control::setting::{
     AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, LABELS, LISTEN, LOG_FORMAT,
-    LOG_LEVEL, NO_AGGREGATION,
-    PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE, REFRESH_INTERVAL, REFUSALS, TLS_CERT, TLS_KEY,
+    LOG_LEVEL, NO_AGGREGATION, PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE, REFRESH_INTERVAL, REFUSALS,
+    TLS_CERT, TLS_KEY,
 };
 use crate::config::control::{
     AgentSpec, AgentToken, BoundaryLogOutput, ControlConfig, Labels, MAX_FILE_BYTES, TlsFiles,
@@ -160,7 +160,9 @@ impl Resolver<'_> {
         };
         let is_label = |text: &String| LABELS.contains(&(text.as_str(), true));
         let is_given = |label: &str| given.texts.iter().any(|text| text == label);
-        let all = LABELS.iter().all(|(label, wanted)| is_given(label) == *wanted);
+        let all = LABELS
+            .iter()
+            .all(|(label, wanted)| is_given(label) == *wanted);
         // What is no label is a fault already.
         if given.texts.iter().all(is_label) && !all {
             let message = format!("not available in this version: {NO_AGGREGATION}");
