@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod control;
 mod logging;
 mod support;
 mod upstream;

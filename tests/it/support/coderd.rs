@@ -15,7 +15,7 @@ use url::Url;
 pub const TOKEN: &str = "6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d";
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running server; ends with this.
 #[derive(Debug)]
