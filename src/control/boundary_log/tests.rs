@@ -6,29 +6,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::config::control::{AgentSpec, AgentToken, Labels};
-use crate::control::agents::Agents;
+use crate::control::tests::agent;
 use prost::Message as _;
 
 use crate::pb::agent::boundary_log::{HttpRequest, Resource};
 use crate::pb::agent::{BoundaryLog as Log, ReportBoundaryLogsRequest};
-
-fn agent() -> Arc<Agent> {
-    let token = AgentToken::parse("6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d").unwrap();
-    let spec = AgentSpec {
-        token,
-        labels: Labels {
-            username: "alice".into(),
-            workspace_name: "dev".into(),
-            agent_name: "main".into(),
-            template_name: "docker".into(),
-        },
-        created_at: None,
-        scripts: Vec::new(),
-    };
-    let agents = Agents::new(&[spec]);
-    Arc::clone(agents.find(&token).unwrap())
-}
 
 fn request(urls: &[&str]) -> (Summary, Bytes) {
     let logs = urls.iter().enumerate().map(|(index, url)| Log {
@@ -138,8 +120,8 @@ async fn a_line_has_every_field_and_no_text_breaks_out_of_it() {
     assert_eq!(lines.len(), 3, "{content}");
     assert_eq!(
         lines[0],
-        "{\"time\":\"2026-01-01T00:00:00.500Z\",\"decision\":\"allow\",\"username\":\"alice\",\
-         \"workspace_name\":\"dev\",\"agent_name\":\"main\",\"session_id\":\"s\",\
+        "{\"time\":\"2026-01-01T00:00:00.500Z\",\"decision\":\"allow\",\"username\":\"name\",\
+         \"workspace_name\":\"name\",\"agent_name\":\"name\",\"session_id\":\"s\",\
          \"sequence_number\":0,\"confined_process_name\":\"codex\",\"http_method\":\"GET\",\
          \"http_url\":\"https://example.com\",\"matched_rule\":\"domain=example.com\"}"
     );

@@ -2,24 +2,13 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::control::{AgentSpec, Labels};
+use crate::control::tests::spec;
 
 const TOKEN: &str = "6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d";
 const OTHER: &str = "00000000-0000-4000-8000-000000000000";
 
 fn agents() -> Agents {
-    let name = || "name".to_owned();
-    Agents::new(&[AgentSpec {
-        token: AgentToken::parse(TOKEN).unwrap(),
-        labels: Labels {
-            username: name(),
-            workspace_name: name(),
-            agent_name: name(),
-            template_name: name(),
-        },
-        created_at: None,
-        scripts: Vec::new(),
-    }])
+    Agents::new(&[spec("name")])
 }
 
 /// A request as an agent makes it, with the query and changed by headers, of which an empty value removes one.

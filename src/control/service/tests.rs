@@ -3,33 +3,19 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::*;
-use crate::config::control::{AgentSpec, AgentToken, BoundaryLogOutput, Labels};
-use crate::control::agents::Agents;
+use crate::config::control::BoundaryLogOutput;
+use crate::control::tests::agent;
 use crate::pb::agent::{
     BatchCreateLogsRequest, BatchCreateLogsResponse, Lifecycle, Log, Manifest, Startup, Timing,
     UpdateLifecycleRequest, UpdateStartupRequest, WorkspaceAgentScriptCompletedRequest,
 };
 
 fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
-    let token = AgentToken::parse("6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d").unwrap();
-    let name = || "name".to_owned();
-    let spec = AgentSpec {
-        token,
-        labels: Labels {
-            username: name(),
-            workspace_name: name(),
-            agent_name: name(),
-            template_name: name(),
-        },
-        created_at: None,
-        scripts: Vec::new(),
-    };
-    let agents = Agents::new(&[spec]);
     let metrics = ControlMetrics::new().unwrap();
     let service = Service::new(Duration::from_millis(1500), boundary_log, metrics);
     Caller {
         service: Arc::new(service),
-        agent: Arc::clone(agents.find(&token).unwrap()),
+        agent: agent(),
     }
 }
 
@@ -72,7 +58,7 @@ async fn every_method_of_the_interface_is_answered() {
     let stats = call(&caller, "UpdateStats", ()).await.unwrap();
     assert_eq!(
         stats,
-        [0x0a, 0x07, 0x08, 0x01, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01][..]
+        [0x0a, 0x08, 0x08, 0x01, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01][..]
     );
 }
 

@@ -1,3 +1,4 @@
+use crate::wire::yamux::PIECE;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{DuplexStream, duplex};
