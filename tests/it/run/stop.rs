@@ -90,6 +90,32 @@ async fn a_stop_that_has_nothing_to_deliver_waits_for_nobody() {
 }
 
 #[tokio::test]
+async fn who_waits_in_the_backlog_at_a_stop_is_heard() {
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    sidecar.connected().await;
+    // Nothing is accepted before it is to stop.
+    sidecar.signal(Signal::STOP);
+    let mut sessions: Vec<_> = (0..200).map(|at| Session::new(&format!("s{at}"))).collect();
+    let mut senders = Vec::new();
+    for session in &mut sessions {
+        let mut sender = Sender::connect(&sidecar.socket).await;
+        sender.send(&session.batch()).await;
+        senders.push(sender);
+    }
+    sidecar.signal(Signal::TERM);
+    sidecar.signal(Signal::CONT);
+    let ended = sidecar.end().await;
+    assert_eq!(ended.code(), Some(0), "{}", ended.log());
+    assert_eq!(ended.number("forwarded_logs"), 2_000);
+    for session in &sessions {
+        assert_eq!(coderd.delivered(&session.id).await, session.whole());
+    }
+}
+
+#[tokio::test]
 async fn what_was_written_before_a_stop_under_load_arrives() {
     let Some(coderd) = Coderd::start(&["-rtt", "2ms"]) else {
         return;
