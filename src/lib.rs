@@ -7,6 +7,8 @@ pub mod backoff;
 pub mod buffer;
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod demo;
 pub mod emit;
 pub mod forward;
 pub mod ingest;

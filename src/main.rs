@@ -6,8 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime;
 use weir::app;
-use weir::cli::{Cli, Command, Exit, MetricsCommand, RunFlags, StatusArgs, check, emit, generate};
+use weir::cli::{
+    Cli, Command, ControlFlags, Exit, MetricsCommand, RunFlags, StatusArgs, check, emit, generate,
+};
+use weir::config::control::ControlConfig;
 use weir::config::{Config, ThisMachine, resolve_api_socket};
+use weir::demo;
 use weir::metrics::doc;
 use weir::scrape::status::{self, Form, StatusError};
 
@@ -23,6 +27,10 @@ fn main() -> ExitCode {
         Command::Run(flags) => with_config(&flags, |config| {
             app::run(&config, || Config::resolve(&flags.0, &ThisMachine))
         }),
+        Command::ControlPlane(flags) => control_plane(&flags),
+        Command::Demo(arguments) => {
+            demo::run(arguments.length, stdout().is_terminal(), &mut stdout())
+        }
         Command::Emit(arguments) => {
             emit::run(arguments, &ThisMachine, &mut stdout(), &mut stderr())
         }
@@ -38,6 +46,16 @@ fn main() -> ExitCode {
 fn with_config(flags: &RunFlags, run: impl FnOnce(Config) -> Exit) -> Exit {
     match Config::resolve(&flags.0, &ThisMachine) {
         Ok(config) => run(config),
+        Err(faults) => {
+            complain(&faults.to_string());
+            Exit::Usage
+        }
+    }
+}
+
+fn control_plane(flags: &ControlFlags) -> Exit {
+    match ControlConfig::resolve(&flags.0, &ThisMachine) {
+        Ok(config) => app::control_plane(&config),
         Err(faults) => {
             complain(&faults.to_string());
             Exit::Usage

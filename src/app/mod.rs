@@ -2,6 +2,7 @@
 //! tasks, and stops all in order.
 
 mod balance;
+mod control;
 mod part;
 mod settings;
 mod sidecar;
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::Signals;
 use crate::systemd;
 use crate::upstream::WebSocketUpstream;
+pub use control::control_plane;
 pub(crate) use sidecar::{Orders, Sidecar};
 
 /// Runs a sidecar until it is told to stop. `reread` resolves the configuration anew, for SIGHUP.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
 
 use crate::config::Flags;
+use crate::config::control::setting as control;
 use crate::config::refused::REFUSALS;
 use crate::config::setting::{
     ALL, API_SOCKET, Fallback, LOG_FORMAT, LOG_LEVEL, SOCKET_PATH, Setting, Shape,
@@ -19,14 +20,14 @@ static STATUS: &[&Setting] = &[&SOCKET_PATH, &API_SOCKET];
 static EMIT: &[&Setting] = &[&SOCKET_PATH, &LOG_LEVEL, &LOG_FORMAT];
 
 macro_rules! flags {
-    ($(#[$doc:meta])* $name:ident, $settings:expr) => {
+    ($(#[$doc:meta])* $name:ident, $settings:expr, $arguments:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $name(pub Flags);
 
         impl Args for $name {
             fn augment_args(command: Command) -> Command {
-                command.args(arguments($settings))
+                command.args($arguments($settings))
             }
 
             fn augment_args_for_update(command: Command) -> Command {
@@ -49,28 +50,37 @@ macro_rules! flags {
 
 flags! {
     /// Every setting of the sidecar.
-    RunFlags, ALL
+    RunFlags, ALL, with_file
 }
 
 flags! {
     /// The settings that say where a running sidecar answers.
-    StatusFlags, STATUS
+    StatusFlags, STATUS, with_file
 }
 
 flags! {
     /// The settings that say where a producer writes, and what it logs.
-    EmitFlags, EMIT
+    EmitFlags, EMIT, with_file
 }
 
-fn arguments(settings: &[&'static Setting]) -> Vec<Arg> {
+flags! {
+    /// Every setting of the control plane.
+    ControlFlags, control::ALL, arguments
+}
+
+/// The settings, which a file may hold too.
+fn with_file(settings: &[&'static Setting]) -> Vec<Arg> {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .value_hint(ValueHint::FilePath)
         .help("TOML file with settings; keys are the flag names in snake case, unknown keys are refused");
-    let settings = settings.iter().map(|setting| argument(setting));
-    std::iter::once(config).chain(settings).collect()
+    std::iter::once(config).chain(arguments(settings)).collect()
+}
+
+fn arguments(settings: &[&'static Setting]) -> Vec<Arg> {
+    settings.iter().map(|setting| argument(setting)).collect()
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -100,7 +110,8 @@ fn help(setting: &Setting) -> String {
     }
     let refusals = REFUSALS
         .iter()
-        .filter(|row| row.setting.flag == setting.flag);
+        .chain(control::REFUSALS)
+        .filter(|row| std::ptr::eq(row.setting, setting));
     for refusal in refusals {
         help.push_str(&format!("\n[in this version {}]", refusal.reason));
     }
@@ -109,7 +120,9 @@ fn help(setting: &Setting) -> String {
 
 fn collect(settings: &[&'static Setting], matches: &ArgMatches) -> Result<Flags, clap::Error> {
     let mut flags = Flags::default();
-    flags.set_config(matches.get_one::<PathBuf>("config").cloned());
+    // An error: the command takes no file.
+    let file = matches.try_get_one::<PathBuf>("config").unwrap_or_default();
+    flags.set_config(file.cloned());
     for setting in settings {
         if let Some(values) = matches.get_many::<String>(setting.flag) {
             flags.set(setting, values.cloned().collect());

@@ -31,11 +31,42 @@ impl Ready {
     /// # Errors
     /// When it cannot be written: whoever waits for it would wait for ever.
     pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut line = serde_json::to_vec(self)?;
-        line.push(b'\n');
-        out.write_all(&line)?;
-        out.flush()
+        print(self, out)
     }
+}
+
+/// The listeners of a control plane as they were bound, real ports included.
+#[derive(Clone, Debug, Serialize)]
+pub struct ControlReady {
+    ready: bool,
+    url: String,
+    prometheus: Option<String>,
+}
+
+impl ControlReady {
+    /// Absent listeners print as null.
+    pub fn new(url: String, prometheus: Option<String>) -> Self {
+        Self {
+            ready: true,
+            url,
+            prometheus,
+        }
+    }
+
+    /// Writes the line in one piece and flushes it.
+    ///
+    /// # Errors
+    /// When it cannot be written: whoever waits for it would wait for ever.
+    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        print(self, out)
+    }
+}
+
+fn print(ready: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = serde_json::to_vec(ready)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()
 }
 
 #[cfg(test)]
@@ -70,6 +101,20 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "{\"ready\":true,\"socket\":null,\"prometheus\":\"unix:/run/metrics.sock\",\"api\":null}\n\
              {\"ready\":true,\"socket\":null,\"prometheus\":null,\"api\":null}\n"
+        );
+    }
+
+    #[test]
+    fn a_control_plane_tells_its_url() {
+        let mut out = Vec::new();
+        let url = "http://127.0.0.1:3000".to_owned();
+        let both = ControlReady::new(url.clone(), Some("127.0.0.1:2113".into()));
+        both.print(&mut out).unwrap();
+        ControlReady::new(url, None).print(&mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"ready\":true,\"url\":\"http://127.0.0.1:3000\",\"prometheus\":\"127.0.0.1:2113\"}\n\
+             {\"ready\":true,\"url\":\"http://127.0.0.1:3000\",\"prometheus\":null}\n"
         );
     }
 

@@ -13,6 +13,7 @@ use http::HeaderMap;
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
+pub mod control;
 mod fault;
 mod file;
 mod host;

@@ -137,7 +137,10 @@ fn read_file(flags: &Flags, host: &dyn Host) -> Result<Option<(PathBuf, String)>
 fn default_of(setting: &Setting) -> Option<Given> {
     match setting.fallback {
         Fallback::Text(text) => Some(Given {
-            texts: vec![text.to_owned()],
+            texts: match setting.shape {
+                Shape::List => text.split(',').map(str::to_owned).collect(),
+                _ => vec![text.to_owned()],
+            },
             origin: Origin::Default,
         }),
         Fallback::Derived(_) | Fallback::Required(_) | Fallback::Unset => None,

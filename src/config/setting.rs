@@ -1,4 +1,4 @@
-//! The table of settings: name, variable, default, limits and help stand here once.
+//! The table of the sidecar's settings: name, variable, default, limits and help stand here once.
 //!
 //! The command line, the environment, the configuration file, `--help`, the man page and the
 //! shell completions are all derived from [`ALL`].
@@ -63,25 +63,30 @@ impl Setting {
     }
 }
 
+/// Declares the settings of one command, and the table of all of them.
 macro_rules! settings {
-    ($($name:ident = ($flag:literal, $env:literal, $value_name:literal, $shape:ident, $fallback:expr, $help:expr);)*) => {
-        $(pub(crate) static $name: Setting = Setting {
+    ($(#[$doc:meta])* $all:ident: $($name:ident = ($flag:literal, $env:literal, $value_name:literal, $shape:ident, $fallback:expr, $help:expr);)*) => {
+        $(pub(crate) static $name: $crate::config::setting::Setting = $crate::config::setting::Setting {
             flag: $flag,
             env: $env,
             value_name: $value_name,
-            shape: Shape::$shape,
+            shape: $crate::config::setting::Shape::$shape,
             fallback: $fallback,
             help: $help,
         };)*
 
-        /// Every setting, in the order of `--help`.
-        pub(crate) static ALL: &[&Setting] = &[$(&$name),*];
+        $(#[$doc])*
+        pub(crate) static $all: &[&$crate::config::setting::Setting] = &[$(&$name),*];
     };
 }
+
+pub(super) use settings;
 
 use Fallback::{Derived, Required, Text, Unset};
 
 settings! {
+    /// Every setting of the sidecar, in the order of `--help`.
+    ALL:
     AGENT_URL = ("agent-url", "CODER_AGENT_URL", "URL", Text, Required("required"),
         "Control plane to forward to: http:// or https:// with a host, without credentials, query \
          or fragment. Its path is not used");

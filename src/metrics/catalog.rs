@@ -39,7 +39,7 @@ pub struct Family {
     pub labels: &'static [Label],
 }
 
-const fn family(name: &'static str, kind: Kind, help: &'static str) -> Family {
+pub(super) const fn family(name: &'static str, kind: Kind, help: &'static str) -> Family {
     Family {
         name,
         kind,
@@ -48,7 +48,7 @@ const fn family(name: &'static str, kind: Kind, help: &'static str) -> Family {
     }
 }
 
-const fn split(
+pub(super) const fn split(
     name: &'static str,
     kind: Kind,
     labels: &'static [Label],

@@ -5,23 +5,43 @@ use prometheus::proto::MetricFamily;
 use thiserror::Error;
 
 use super::catalog::{Family, Kind, Label, SIDECAR};
+use super::control::catalog::CONTROL;
 use super::exposition::{self, Format};
 use super::{histogram, sample};
 
 /// METRICS.md as it was when this was built.
 const DOCUMENT: &str = include_str!("../../METRICS.md");
-const BEGIN: &str = "<!-- generated from the catalogue: begin -->\n";
-const END: &str = "<!-- generated from the catalogue: end -->\n";
 
-/// METRICS.md has lost the lines between which its table is generated.
+/// The lines between which a table is generated.
+#[derive(Clone, Copy, Debug)]
+struct Markers {
+    begin: &'static str,
+    end: &'static str,
+}
+
+const OF_SIDECAR: Markers = Markers {
+    begin: "<!-- generated from the catalogue: begin -->\n",
+    end: "<!-- generated from the catalogue: end -->\n",
+};
+
+const OF_CONTROL: Markers = Markers {
+    begin: "<!-- generated from the control plane's catalogue: begin -->\n",
+    end: "<!-- generated from the control plane's catalogue: end -->\n",
+};
+
+/// METRICS.md has lost the lines between which a table is generated.
 #[derive(Debug, Error)]
-#[error("METRICS.md: expected the line {BEGIN:?} and after it the line {END:?}")]
-pub struct MarkersMissing;
+#[error("METRICS.md: expected the line {begin:?} and after it the line {end:?}")]
+pub struct MarkersMissing {
+    begin: &'static str,
+    end: &'static str,
+}
 
 /// Every family on a line of its own, in columns: name, type, labels, help.
 pub fn list() -> String {
-    let names = SIDECAR.iter().map(|family| family.name.len());
-    let labels = SIDECAR.iter().map(|family| label_names(family).len());
+    let families = || SIDECAR.iter().chain(CONTROL);
+    let names = families().map(|family| family.name.len());
+    let labels = families().map(|family| label_names(family).len());
     let name_width = names.max().unwrap_or_default();
     let label_width = labels.max().unwrap_or_default();
     let line = |family: &Family| {
@@ -29,16 +49,16 @@ pub fn list() -> String {
         let help = family.help;
         format!("{name:name_width$}  {kind:9}  {labels:label_width$}  {help}\n")
     };
-    SIDECAR.iter().map(line).collect()
+    families().map(line).collect()
 }
 
-/// METRICS.md with its generated part made anew: a row for each family that has no hand-written row elsewhere in
+/// METRICS.md with its generated parts made anew: a row for each family that has no hand-written row elsewhere in
 /// the document.
 ///
 /// # Errors
 /// When the document lacks the lines between which the table belongs.
 pub fn markdown() -> Result<String, MarkersMissing> {
-    merge(DOCUMENT, SIDECAR)
+    merge(&merge(DOCUMENT, SIDECAR, OF_SIDECAR)?, CONTROL, OF_CONTROL)
 }
 
 /// The page of a sidecar that has counted nothing, in the text format 0.0.4. A label whose values are only known
@@ -52,9 +72,14 @@ pub fn exposition_with_zeros() -> Result<String, prometheus::Error> {
     String::from_utf8(page).map_err(|error| prometheus::Error::Msg(error.to_string()))
 }
 
-fn merge(document: &str, families: &[Family]) -> Result<String, MarkersMissing> {
-    let (before, rest) = document.split_once(BEGIN).ok_or(MarkersMissing)?;
-    let (_, after) = rest.split_once(END).ok_or(MarkersMissing)?;
+fn merge(
+    document: &str,
+    families: &[Family],
+    Markers { begin, end }: Markers,
+) -> Result<String, MarkersMissing> {
+    let missing = || MarkersMissing { begin, end };
+    let (before, rest) = document.split_once(begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(end).ok_or_else(missing)?;
     let by_hand = |family: &&Family| {
         let row = format!("| `{}` |", family.name);
         before.contains(&row) || after.contains(&row)
@@ -65,7 +90,7 @@ fn merge(document: &str, families: &[Family]) -> Result<String, MarkersMissing> 
         .map(row)
         .collect();
     Ok(format!(
-        "{before}{BEGIN}| Name | Type | Labels | Meaning |\n|---|---|---|---|\n{rows}{END}{after}"
+        "{before}{begin}| Name | Type | Labels | Meaning |\n|---|---|---|---|\n{rows}{end}{after}"
     ))
 }
 
@@ -129,9 +154,10 @@ mod tests {
 
     #[test]
     fn a_row_written_by_hand_wins() {
-        let document = format!("A\n| `weir_connections` | by hand |\n{BEGIN}stale\n{END}B\n");
+        let Markers { begin, end } = OF_SIDECAR;
+        let document = format!("A\n| `weir_connections` | by hand |\n{begin}stale\n{end}B\n");
         let families = [catalog::CONNECTIONS, catalog::FRAMES_REJECTED];
-        let merged = merge(&document, &families).unwrap();
+        let merged = merge(&document, &families, OF_SIDECAR).unwrap();
         assert_eq!(merged.matches("| `weir_connections` |").count(), 1);
         assert!(merged.contains("| `weir_connections` | by hand |"));
         assert!(merged.contains(
@@ -140,20 +166,24 @@ mod tests {
         ));
         assert!(!merged.contains("stale"));
         assert!(merged.starts_with("A\n") && merged.ends_with("B\n"));
-        assert_eq!(merge(&merged, &families).unwrap(), merged);
+        assert_eq!(merge(&merged, &families, OF_SIDECAR).unwrap(), merged);
     }
 
     #[test]
     fn a_document_without_its_markers_is_refused() {
-        for document in [String::new(), BEGIN.to_owned(), format!("{END}{BEGIN}")] {
-            assert!(merge(&document, SIDECAR).is_err(), "{document:?}");
+        let Markers { begin, end } = OF_SIDECAR;
+        for document in [String::new(), begin.to_owned(), format!("{end}{begin}")] {
+            assert!(
+                merge(&document, SIDECAR, OF_SIDECAR).is_err(),
+                "{document:?}"
+            );
         }
     }
 
     #[test]
     fn the_list_names_every_family_in_columns() {
         let list = list();
-        assert_eq!(list.lines().count(), SIDECAR.len());
+        assert_eq!(list.lines().count(), SIDECAR.len() + CONTROL.len());
         let column = |line: &str| line.find(" counter ").or(line.find(" gauge "));
         let columns: Vec<_> = list.lines().filter_map(column).collect();
         assert!(columns.len() > 10);

@@ -21,6 +21,8 @@ macro_rules! label_values {
     };
 }
 
+pub(super) use label_values;
+
 label_values! {
     /// Why a batch that was received will never be delivered.
     pub enum DropReason {

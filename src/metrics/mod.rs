@@ -9,6 +9,7 @@
 )]
 
 pub mod catalog;
+pub mod control;
 pub mod doc;
 pub mod exposition;
 mod labels;

@@ -123,7 +123,7 @@ impl Handle {
 /// One address and what is served there.
 struct Site {
     address: Address,
-    offer: Offer,
+    offer: Offer<View>,
     bound: watch::Sender<Option<Address>>,
     /// What to do when the address cannot be bound.
     remedy: &'static str,
@@ -163,7 +163,7 @@ impl Site {
             None => stop.run_until_cancelled(self.bind_later()).await,
         };
         if let Some(listener) = listener {
-            serve(&listener, self.offer, &view, &stop).await;
+            serve(&listener, &self.offer, &view, &stop).await;
         }
     }
 

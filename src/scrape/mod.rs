@@ -3,6 +3,7 @@
 
 mod books;
 mod endpoint;
+mod exporter;
 pub mod health;
 mod listen;
 mod pages;
@@ -12,6 +13,7 @@ mod trend;
 mod view;
 
 pub use endpoint::{Endpoint, Handle};
+pub use exporter::Exporter;
 pub use listen::Address;
 pub use view::{Senders, Sources, View};
 

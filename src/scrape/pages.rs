@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use prometheus::Registry;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -62,7 +63,20 @@ fn refuse_writes<B>(request: &Request<B>) -> Option<Page> {
 
 fn metrics(view: &View, asked: &HeaderMap) -> Page {
     let format = Format::accepted(texts(asked, header::ACCEPT));
-    let plain = match view.metrics(format) {
+    exposition(view.metrics(format), format, asked)
+}
+
+/// Answers of a control plane: as coderd's, every path serves the metrics, and in the text format alone.
+pub(super) fn registry<B>(registry: &Registry, request: &Request<B>) -> Page {
+    if let Some(refusal) = refuse_writes(request) {
+        return refusal;
+    }
+    let made = exposition::encode(&registry.gather(), Format::Text);
+    exposition(made, Format::Text, request.headers())
+}
+
+fn exposition(made: Result<Vec<u8>, prometheus::Error>, format: Format, asked: &HeaderMap) -> Page {
+    let plain = match made {
         Ok(plain) => plain,
         Err(error) => return failure(&error),
     };

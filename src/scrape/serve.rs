@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::listen::{Connection, Listener};
 use super::pages::Page;
-use super::view::View;
 
 /// Connections at a time. A scraper needs one; when there are more than this the oldest is closed, so that
 /// connections which are merely held keep no scraper out.
@@ -35,23 +34,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Chooses the answer to a request, at once.
-pub(super) type Routes = fn(&View, &Request<Incoming>) -> Page;
+pub(super) type Routes<V> = fn(&V, &Request<Incoming>) -> Page;
 
 /// What is served, and to whom.
-#[derive(Clone, Copy)]
-pub(super) struct Offer {
-    pub(super) routes: Routes,
+pub(super) struct Offer<V> {
+    pub(super) routes: Routes<V>,
     /// Processes of other users are turned away.
     pub(super) own_user_only: bool,
 }
 
 /// Serves until `stop`, then lets answers be written to the end.
-pub(super) async fn serve(
+pub(super) async fn serve<V: Send + Sync + 'static>(
     listener: &Listener,
-    offer: Offer,
-    view: &Arc<View>,
+    offer: &Offer<V>,
+    view: &Arc<V>,
     stop: &CancellationToken,
 ) {
+    let routes = offer.routes;
     let mut tasks = JoinSet::new();
     let mut open = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
     while let Some(connection) = next(listener, stop).await {
@@ -70,8 +69,8 @@ pub(super) async fn serve(
         let stop = stop.clone();
         open.push_back(tasks.spawn(async move {
             match connection {
-                Connection::Tcp(stream) => converse(stream, offer.routes, view, stop).await,
-                Connection::Unix(stream) => converse(stream, offer.routes, view, stop).await,
+                Connection::Tcp(stream) => converse(stream, routes, view, stop).await,
+                Connection::Unix(stream) => converse(stream, routes, view, stop).await,
             }
         }));
         // The new connection gets a turn before a next one can push it out.
@@ -99,10 +98,10 @@ async fn next(listener: &Listener, stop: &CancellationToken) -> Option<Connectio
     stop.run_until_cancelled(accepted).await
 }
 
-async fn converse(
+async fn converse<V>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    routes: Routes,
-    view: Arc<View>,
+    routes: Routes<V>,
+    view: Arc<V>,
     stop: CancellationToken,
 ) {
     let service = service_fn(|request| ready(Ok::<_, Infallible>(routes(&view, &request))));

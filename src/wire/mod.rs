@@ -3,3 +3,4 @@
 pub mod boundary;
 pub mod drpc;
 pub mod ws;
+pub mod yamux;

@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod control;
 mod drpc;
 mod logging;
 mod run;

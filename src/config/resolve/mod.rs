@@ -9,7 +9,7 @@ use super::fault::{Fault, Faults, Origin, Wrong};
 use super::host::Host;
 use super::parse;
 use super::raw::{Flags, Raw};
-use super::refused::REFUSALS;
+use super::refused::{REFUSALS, Refusal};
 use super::setting::{
     ALL, API_SOCKET, BLOCK_DEADLINE, BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES,
     DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT, LOG_LEVEL, PROMETHEUS_ADDRESS, RETRY_MAX_AGE, SOCKET_MODE,
@@ -19,6 +19,7 @@ use super::{Buffer, Config, Forward, Log, LogFormat, ScrapeAddress, Socket};
 use crate::buffer::WhenFull;
 use crate::forward::retry::Delivery;
 
+mod control;
 mod path;
 mod upstream;
 
@@ -53,13 +54,13 @@ impl Config {
         let prometheus = resolver.prometheus();
         let api_socket = resolver.api_socket(socket.as_ref().map(|socket| socket.path.as_path()));
         let drain_timeout = resolver.value(&DRAIN_TIMEOUT, parse::duration);
-        let log = resolver.log();
+        let log = resolver.log(&LOG_LEVEL, &LOG_FORMAT);
         resolver.check_paths_differ(
             socket.as_ref(),
             prometheus.as_ref().and_then(Option::as_ref),
             api_socket.as_deref(),
         );
-        resolver.check_refused();
+        resolver.check_refused(REFUSALS);
 
         let Resolver {
             faults, warnings, ..
@@ -126,7 +127,10 @@ pub fn resolve_producer(flags: &Flags, host: &dyn Host) -> Result<(PathBuf, Log)
     let settings = &[&SOCKET_PATH, &LOG_LEVEL, &LOG_FORMAT];
     let raw = Raw::collect(settings, flags, host, &mut faults);
     let mut resolver = Resolver::new(&raw, host, faults);
-    match (resolver.socket_path(), resolver.log()) {
+    match (
+        resolver.socket_path(),
+        resolver.log(&LOG_LEVEL, &LOG_FORMAT),
+    ) {
         (Some(path), Some(log)) if resolver.faults.is_empty() => Ok((path, log)),
         _ => Err(Faults(resolver.faults)),
     }
@@ -288,9 +292,9 @@ impl<'a> Resolver<'a> {
         Some(Some(address))
     }
 
-    fn log(&mut self) -> Option<Log> {
-        let filter = self.value(&LOG_LEVEL, parse::log_filter);
-        let format = self.value(&LOG_FORMAT, |text| {
+    fn log(&mut self, level: &Setting, format: &Setting) -> Option<Log> {
+        let filter = self.value(level, parse::log_filter);
+        let format = self.value(format, |text| {
             parse::choice(
                 text,
                 &[("text", LogFormat::Text), ("json", LogFormat::Json)],
@@ -303,8 +307,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// Values whose feature is absent: they must have the right form, and ask for nothing.
-    fn check_refused(&mut self) {
-        for refusal in REFUSALS {
+    fn check_refused(&mut self, refusals: &[Refusal]) {
+        for refusal in refusals {
             let Some(given) = self.raw.get(refusal.setting) else {
                 continue;
             };

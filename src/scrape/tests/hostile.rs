@@ -13,8 +13,9 @@ use super::{Handle, Sidecar, connect, exchange, get, request};
 use crate::scrape::listen::{Address, Listener};
 use crate::scrape::pages;
 use crate::scrape::serve::{Offer, serve};
+use crate::scrape::view::View;
 
-const OFFER: Offer = Offer {
+const OFFER: Offer<View> = Offer {
     routes: pages::scrape,
     own_user_only: false,
 };
@@ -165,7 +166,7 @@ async fn a_head_that_never_ends_is_given_up() {
         lasted
     };
     let view = Arc::clone(&sidecar.view);
-    let ((), lasted) = tokio::join!(serve(&listener, OFFER, &view, &stop), client);
+    let ((), lasted) = tokio::join!(serve(&listener, &OFFER, &view, &stop), client);
     assert!((75..80).contains(&lasted), "{lasted} s");
 }
 

@@ -283,7 +283,7 @@ async fn a_watched_status_comes_again_until_nobody_reads() {
     };
     let mut server = JoinSet::new();
     server.spawn(async move {
-        serve(&listener, offer, &sidecar.view, &CancellationToken::new()).await;
+        serve(&listener, &offer, &sidecar.view, &CancellationToken::new()).await;
     });
     let watch = Form {
         watch: true,

@@ -21,9 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
-use yamux::{Config, Connection, ConnectionError, FrameDecodeError, Mode};
+use yamux::{Connection, ConnectionError, FrameDecodeError, Mode};
 
 use crate::wire::ws::{ByteStream, Pulse};
+use crate::wire::yamux::config;
 
 /// Calls under way at once. Each lane has one, and a quarter of what the peer holds for us (its accept
 /// backlog and our un-acknowledged opens are 256 each) keeps clear of every limit.
@@ -36,15 +37,6 @@ const MAX_ABANDONED: usize = 64;
 /// Streams that yamux may know: one more ends the connection. Under way, abandoned, and finished but not
 /// yet forgotten (no more than were under way when the socket last stalled) fit, with room to spare.
 const MAX_STREAMS: usize = 256;
-
-/// By how much the receive windows of all streams together may outgrow 256 KiB each. No window can then
-/// pass 1 MiB, the largest frame that the yamux crate takes: a Go peer fills a window with one frame.
-const WINDOW_GROWTH: usize = 768 << 10;
-
-/// Bytes of one yamux frame: a quarter of the window that a Go peer grants. It returns credit only once
-/// half of the window has been read (hashicorp/yamux stream.go), so what it has read of pieces of another
-/// size would be held back in part, and a long way would be filled by little more than half.
-pub(super) const PIECE: usize = 64 << 10;
 
 /// Silence after which the peer is asked for a sign of life. coderd itself pings every 15 s.
 const PING_AFTER: Duration = Duration::from_secs(10);
@@ -88,7 +80,7 @@ impl Session {
         let stream = ByteStream::new(ws);
         let driver = Driver {
             pulse: stream.pulse(),
-            connection: Connection::new(stream, config(), Mode::Client),
+            connection: Connection::new(stream, config(MAX_STREAMS), Mode::Client),
             requests,
             waiting: None,
             received: 0,
@@ -310,17 +302,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.pulse.ping();
         Some(self.alive + DEAD_AFTER)
     }
-}
-
-fn config() -> Config {
-    let mut config = Config::default();
-    // In this order: each call checks the pair.
-    config.set_max_num_streams(MAX_STREAMS);
-    config.set_max_connection_receive_window(Some(
-        MAX_STREAMS * yamux::DEFAULT_CREDIT as usize + WINDOW_GROWTH,
-    ));
-    config.set_split_send_size(PIECE);
-    config
 }
 
 /// The cause alone: yamux puts its own words around errors of the socket and of frames.

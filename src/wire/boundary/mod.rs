@@ -7,6 +7,7 @@
 //! `agent/proto/agent.proto`. What "decodes" means: protobuf-go v1.36 `proto.Unmarshal`.
 
 pub mod encode;
+mod entries;
 mod envelope;
 mod field;
 mod frame;
@@ -14,6 +15,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+pub use entries::{Entries, Entry};
 pub use envelope::{Logs, Message, SenderDrops, open};
 pub use field::{Fault, Malformed, Span};
 pub use frame::{Eof, Frame, FrameError, MAX_PAYLOAD, Tag, at_eof, decode, header};

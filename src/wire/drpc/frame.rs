@@ -129,7 +129,7 @@ impl Header {
 pub struct VarintTooLong;
 
 /// Reads a varint off the front. Bits of a tenth byte past the 64th are lost, as in the reference.
-fn take_varint(bytes: &[u8]) -> Result<Option<(u64, &[u8])>, VarintTooLong> {
+pub(super) fn take_varint(bytes: &[u8]) -> Result<Option<(u64, &[u8])>, VarintTooLong> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(MAX_VARINT).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);

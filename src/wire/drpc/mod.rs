@@ -6,6 +6,7 @@
 
 mod error;
 mod frame;
+pub mod metadata;
 mod packet;
 #[cfg(test)]
 mod tests;

@@ -178,6 +178,13 @@ impl Assembler {
     }
 }
 
+impl Assembler {
+    /// Payload bytes held of a packet that is not whole.
+    pub fn held(&self) -> usize {
+        self.packet.as_ref().map_or(0, |packet| packet.data.len())
+    }
+}
+
 #[cfg(test)]
 impl Assembler {
     /// Payload bytes for which there is room.

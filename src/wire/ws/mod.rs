@@ -48,6 +48,7 @@ pub struct Pulse(Arc<Beat>);
 #[derive(Debug, Default)]
 struct Beat {
     received: AtomicU64,
+    pongs: AtomicU64,
     ping: AtomicBool,
 }
 
@@ -55,6 +56,11 @@ impl Pulse {
     /// Messages received so far, control messages included: a sign of life whenever it has changed.
     pub fn received(&self) -> u64 {
         self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Pongs received so far.
+    pub fn pongs(&self) -> u64 {
+        self.0.pongs.load(Ordering::Relaxed)
     }
 
     /// Has a ping sent when the stream is polled next.
@@ -149,14 +155,20 @@ where
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let message = ready!(Pin::new(&mut self.ws).poll_next(cx));
-        if let Some(Ok(_)) = message {
+        if let Some(Ok(message)) = &message {
             self.pulse.0.received.fetch_add(1, Ordering::Relaxed);
+            if message.is_pong() {
+                self.pulse.0.pongs.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Poll::Ready(message)
     }
 
-    /// Answers a message that must not come, as far as the socket takes it at once.
-    fn refuse(&mut self, cx: &mut Context<'_>, code: CloseCode) -> Result<(), Error> {
+    /// Answers what must not come with a close, as far as the socket takes it at once.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn refuse(&mut self, cx: &mut Context<'_>, code: CloseCode) -> Result<(), Error> {
         let mut ws = Pin::new(&mut self.ws);
         if let Poll::Ready(ready) = ws.as_mut().poll_ready(cx) {
             ready?;

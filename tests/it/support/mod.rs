@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod coderd;
+pub mod control;
 pub mod http;
 pub mod page;
 pub mod plane;

@@ -63,13 +63,12 @@ impl Link {
         let metrics = Metrics::new().unwrap();
         let (upstream, driver) = WebSocketUpstream::new(settings, metrics.upstream.clone());
         let stop = CancellationToken::new();
-        let mut task = JoinSet::new();
-        task.spawn(driver.run(stop.clone()));
+        let driver = JoinSet::from_iter([driver.run(stop.clone())]);
         Self {
             upstream,
             metrics,
             stop,
-            driver: task,
+            driver,
         }
     }
 
@@ -131,11 +130,10 @@ impl Link {
     }
 
     /// Stops in order.
-    async fn stop(self) {
+    async fn stop(mut self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.driver.join_all())
-            .await
-            .expect("the stop is bounded");
+        let stopped = tokio::time::timeout(PATIENCE, self.driver.join_next()).await;
+        stopped.expect("the stop is bounded").unwrap().unwrap();
     }
 }
 

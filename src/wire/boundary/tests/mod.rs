@@ -1,4 +1,5 @@
 mod encode;
+mod entries;
 mod envelope;
 mod frame;
 mod golden;

@@ -1,0 +1,184 @@
+//! What the methods of the agent service do, whatever transport a call came over (coder/coder coderd/agentapi).
+
+mod lifecycle;
+mod logs;
+mod semver;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::agents::Agent;
+use super::boundary_log::BoundaryLog;
+use super::rpc::Handler;
+use crate::metrics::control::{ControlMetrics, RpcMethod, RpcOutcome};
+use crate::pb::agent::{UpdateStatsRequest, UpdateStatsResponse};
+use crate::wire::drpc::{RemoteError, UNIMPLEMENTED};
+
+/// What comes before a method's name in its path.
+const PREFIX: &str = "/coder.agent.v2.Agent/";
+
+/// Bytes of an unknown method's name that are repeated to the caller.
+const MAX_NAME: usize = 256;
+
+/// The agent service.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// The answer to every report: when to send the next.
+    stats_answer: Bytes,
+    boundary_log: Option<BoundaryLog>,
+    metrics: ControlMetrics,
+}
+
+impl Service {
+    pub(super) fn new(
+        refresh_interval: std::time::Duration,
+        boundary_log: Option<BoundaryLog>,
+        metrics: ControlMetrics,
+    ) -> Self {
+        let stats_answer = UpdateStatsResponse {
+            // Far below the range of a protobuf duration: settings allow 30 days.
+            report_interval: refresh_interval.try_into().ok(),
+        };
+        Self {
+            stats_answer: stats_answer.encode_to_vec().into(),
+            boundary_log,
+            metrics,
+        }
+    }
+
+    /// The method of that path.
+    ///
+    /// # Errors
+    /// The answer to a caller that asks for one that does not exist; it is counted.
+    pub(super) fn method(&self, path: &[u8]) -> Result<RpcMethod, RemoteError> {
+        let name = path.strip_prefix(PREFIX.as_bytes());
+        let known = RpcMethod::ALL.iter().find(|method| {
+            **method != RpcMethod::Unknown && name == Some(method.label().as_bytes())
+        });
+        known.copied().ok_or_else(|| {
+            self.metrics
+                .called(RpcMethod::Unknown, RpcOutcome::Unimplemented);
+            let shown = path.get(..MAX_NAME).unwrap_or(path);
+            let name = String::from_utf8_lossy(shown);
+            failure(format!("protocol error: unknown rpc: {name:?}"))
+        })
+    }
+
+    /// Answers a call. It is counted when the answer is found, or when the future is dropped before.
+    pub(super) fn call(
+        &self,
+        agent: &Arc<Agent>,
+        method: RpcMethod,
+        request: Bytes,
+    ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
+        let count = Count {
+            metrics: &self.metrics,
+            method,
+            outcome: RpcOutcome::Cancelled,
+        };
+        async move {
+            // Moved in whole: it counts when the future goes, polled or not.
+            let mut count = count;
+            let answer = self.answer(agent, method, request).await;
+            count.outcome = match &answer {
+                Ok(_) => RpcOutcome::Ok,
+                Err(error) if error.code == UNIMPLEMENTED => RpcOutcome::Unimplemented,
+                Err(_) => RpcOutcome::Error,
+            };
+            answer
+        }
+    }
+
+    async fn answer(
+        &self,
+        agent: &Arc<Agent>,
+        method: RpcMethod,
+        request: Bytes,
+    ) -> Result<Bytes, RemoteError> {
+        match method {
+            RpcMethod::GetManifest => accept(request).map(|_empty| agent.manifest.clone()),
+            RpcMethod::GetServiceBanner
+            | RpcMethod::GetAnnouncementBanners
+            | RpcMethod::BatchUpdateAppHealths
+            | RpcMethod::BatchUpdateMetadata
+            | RpcMethod::GetResourcesMonitoringConfiguration
+            | RpcMethod::PushResourcesMonitoringUsage => accept(request),
+            RpcMethod::UpdateStats => {
+                decode::<UpdateStatsRequest>(request)?;
+                Ok(self.stats_answer.clone())
+            }
+            RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(request),
+            RpcMethod::UpdateStartup => lifecycle::update_startup(request),
+            RpcMethod::ScriptCompleted => lifecycle::script_completed(request),
+            RpcMethod::BatchCreateLogs => logs::batch_create_logs(agent, request),
+            RpcMethod::ReportConnection => lifecycle::report_connection(request),
+            RpcMethod::ReportBoundaryLogs => self.report_boundary_logs(agent, request).await,
+            RpcMethod::CreateSubAgent
+            | RpcMethod::DeleteSubAgent
+            | RpcMethod::ListSubAgents
+            | RpcMethod::UpdateAppStatus
+            | RpcMethod::PushContextState
+            | RpcMethod::Unknown => Err(RemoteError {
+                code: UNIMPLEMENTED,
+                text: "Unimplemented".to_owned(),
+            }),
+        }
+    }
+}
+
+/// The agent service for the calls of one agent.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) service: Arc<Service>,
+    pub(super) agent: Arc<Agent>,
+}
+
+impl Handler for Caller {
+    type Method = RpcMethod;
+
+    fn method(&self, path: &[u8]) -> Result<RpcMethod, RemoteError> {
+        self.service.method(path)
+    }
+
+    fn call(
+        &self,
+        method: RpcMethod,
+        request: Bytes,
+    ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
+        self.service.call(&self.agent, method, request)
+    }
+}
+
+/// Counts a call when it is over.
+struct Count<'a> {
+    metrics: &'a ControlMetrics,
+    method: RpcMethod,
+    outcome: RpcOutcome,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.metrics.called(self.method, self.outcome);
+    }
+}
+
+/// A request that cannot be fulfilled, as the reference answers it: without a code.
+fn failure(text: impl Into<String>) -> RemoteError {
+    let text = text.into();
+    RemoteError { code: 0, text }
+}
+
+/// Reads a request; texts that are not UTF-8 do not decode, as in the reference.
+fn decode<M: Message + Default>(request: Bytes) -> Result<M, RemoteError> {
+    M::decode(request).map_err(|error| failure(format!("proto: {error}")))
+}
+
+/// Answers a request of which only the form matters here, with an empty message.
+fn accept(request: Bytes) -> Result<Bytes, RemoteError> {
+    decode::<()>(request)?;
+    Ok(Bytes::new())
+}
