@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::nobody;
 use crate::support::coderd::Coderd;
-use crate::support::plane::ControlPlane;
+use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Ended, Sidecar};
 
@@ -19,11 +19,16 @@ fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
 
 #[tokio::test]
 async fn a_stop_delivers_what_is_held() {
+    delivers_what_is_held(&WeirPlane::start()).await;
     let Some(coderd) = Coderd::start(&["-rtt", "40ms"]) else {
         return;
     };
+    delivers_what_is_held(&coderd).await;
+}
+
+async fn delivers_what_is_held(plane: &impl Plane) {
     for signal in [Signal::TERM, Signal::INT] {
-        let sidecar = Sidecar::builder(&coderd.url).start().await;
+        let sidecar = Sidecar::builder(plane.url()).start().await;
         let mut session = Session::new(&format!("{signal:?}"));
         let mut sender = Sender::connect(&sidecar.socket).await;
         for _ in 0..200 {
@@ -33,11 +38,11 @@ async fn a_stop_delivers_what_is_held() {
         let ended = sidecar.end().await;
         assert_eq!(ended.code(), Some(0), "{}", ended.log());
         assert_eq!(ended.number("forwarded_logs"), 2_000);
-        assert_eq!(coderd.delivered(&session.id).await, session.whole());
+        assert_eq!(plane.delivered(&session.id).await, session.whole());
         // It read to the end and then let go: the sender knows at its next write.
         sender.try_send(&session.batch()).await.unwrap_err();
     }
-    coderd.expect_clean_wire().await;
+    plane.expect_clean_wire().await;
 }
 
 #[tokio::test]
