@@ -5,7 +5,7 @@ check:
     .ci/run fmt clippy doc deny
 
 # The tests, against Go peers.
-test: interop
+test:
     .ci/run test
 
 # Everything, as CI runs it.

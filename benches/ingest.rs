@@ -93,7 +93,9 @@ async fn end(buffer: &Buffer, batches: usize) {
         let mut cargo = buffer.take(u64::MAX).await;
         let all = cargo.len();
         buffer.ledger().forwarded(cargo.remove_front(all));
-        buffer.settle(cargo);
+        if let Some(lane) = buffer.settle(cargo) {
+            buffer.rouse(lane);
+        }
         left -= all;
     }
 }

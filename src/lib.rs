@@ -18,4 +18,5 @@ pub mod scrape;
 pub mod shutdown;
 pub mod systemd;
 pub mod upstream;
+mod warnings;
 pub mod wire;

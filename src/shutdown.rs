@@ -68,7 +68,9 @@ impl Signals {
     }
 }
 
-async fn drain(stop: &Stop, timeout: Duration, second: impl Future<Output = ()>) {
+/// Lets the drain take up to `timeout`, or until `second`. Returns at the deadline; drop the future when the drain is
+/// done before.
+pub(crate) async fn drain(stop: &Stop, timeout: Duration, second: impl Future<Output = ()>) {
     tracing::info!(
         ?timeout,
         "stopping: nothing new is taken, what is held is delivered"

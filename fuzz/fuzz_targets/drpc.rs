@@ -1,15 +1,19 @@
-//! Bytes of a dRPC connection, in two pieces: the same packets as in one, held within what has come, and
-//! what was read can be written and read again.
+//! Bytes of a dRPC connection give the same packets however they are cut up, and what was read can be
+//! written and read again.
+//!
+//! The first byte is the size of the pieces, the rest is the stream.
 #![no_main]
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use weir::wire::drpc::{Assembler, Kind, Packet, ProtocolError, RemoteError, Writer};
 
-fn read(pieces: &[&[u8]]) -> (Vec<Packet>, Option<ProtocolError>) {
+fn read<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<Packet>, Option<ProtocolError>) {
     let mut assembler = Assembler::default();
     let mut packets = Vec::new();
-    for mut piece in pieces.iter().copied() {
+    for mut piece in pieces {
         loop {
             match assembler.next(&mut piece) {
                 Ok(Some(packet)) => packets.push(packet),
@@ -21,11 +25,13 @@ fn read(pieces: &[&[u8]]) -> (Vec<Packet>, Option<ProtocolError>) {
     (packets, None)
 }
 
-fuzz_target!(|input: (u16, &[u8])| {
-    let (cut, bytes) = input;
-    let (packets, error) = read(&[bytes]);
-    let (front, back) = bytes.split_at(usize::from(cut).min(bytes.len()));
-    assert_eq!(read(&[front, back]), (packets.clone(), error));
+fuzz_target!(|data: &[u8]| {
+    let Some((&size, stream)) = data.split_first() else {
+        return;
+    };
+    let (packets, error) = read([stream]);
+    let pieces = stream.chunks(usize::from(size).max(1));
+    assert_eq!(read(pieces), (packets.clone(), error));
 
     let mut writer = Writer::new(1);
     let mut out = BytesMut::new();
@@ -37,7 +43,7 @@ fuzz_target!(|input: (u16, &[u8])| {
             assert!(error.text.len() <= 3 * packet.data.len());
         }
     }
-    let (again, error) = read(&[&out]);
+    let (again, error) = read([&out[..]]);
     assert_eq!(error, None);
     assert_eq!(again.len(), packets.len());
     for (again, packet) in again.iter().zip(&packets) {

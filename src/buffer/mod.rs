@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::DropReason;
-use batch::{Arrival, Batch};
+use batch::{Arrival, Batch, LaneKey};
 use ledger::Ledger;
 use queue::{Cargo, Limits, Queue};
 
@@ -100,10 +100,14 @@ impl Buffer {
         }
     }
 
-    /// Ends a cargo: what is left in it waits again in its old place, its lane may give again.
-    pub fn settle(&self, cargo: Cargo) {
+    /// Ends a cargo: what is left in it waits again in its old place.
+    ///
+    /// A lane that has nothing more to give rests, so that what comes next can come together. It is returned,
+    /// and gives again after [`Self::rouse`].
+    #[must_use = "a lane that rests gives nothing until it is roused"]
+    pub fn settle(&self, cargo: Cargo) -> Option<LaneKey> {
         let mut state = self.state();
-        state.queue.settle(cargo);
+        let resting = state.queue.settle(cargo);
         if state.closed {
             self.drop_all(&mut state, DropReason::Shutdown);
         }
@@ -114,6 +118,13 @@ impl Buffer {
         if idle {
             self.idle.notify_waiters();
         }
+        resting
+    }
+
+    /// Lets a lane that rests give again.
+    pub fn rouse(&self, lane: LaneKey) {
+        self.state().queue.rouse(lane);
+        self.arrived.notify_one();
     }
 
     /// Drops what waits and was received at `cutoff` or before.

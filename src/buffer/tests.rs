@@ -21,8 +21,15 @@ async fn forward(buffer: &Buffer) -> Vec<u64> {
     let count = cargo.len();
     buffer.ledger().launch(cargo.front_mut(count));
     buffer.ledger().forwarded(cargo.remove_front(count));
-    buffer.settle(cargo);
+    settle(buffer, cargo);
     logs
+}
+
+/// Ends a cargo, and lets its lane give again.
+fn settle(buffer: &Buffer, cargo: Cargo) {
+    if let Some(lane) = buffer.settle(cargo) {
+        buffer.rouse(lane);
+    }
 }
 
 #[tokio::test]
@@ -61,7 +68,7 @@ async fn drop_oldest_drops_what_comes_when_all_is_out() {
             .logs,
         2
     );
-    buffer.settle(cargo);
+    settle(&buffer, cargo);
     assert_eq!(forward(&buffer).await, [1]);
 }
 
@@ -128,8 +135,29 @@ async fn what_comes_back_is_delivered_before_what_came_later() {
     buffer.receive(arrival(b"s", 1)).await;
     let cargo = buffer.take(u64::MAX).await;
     buffer.receive(arrival(b"s", 2)).await;
-    buffer.settle(cargo);
+    settle(&buffer, cargo);
     assert_eq!(forward(&buffer).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_lane_that_gave_all_rests_until_it_is_roused() {
+    let buffer = buffer(
+        Limits {
+            max_batches: 9,
+            max_bytes: 100,
+        },
+        WhenFull::DropNewest,
+    );
+    buffer.receive(arrival(b"s", 1)).await;
+    let mut cargo = buffer.take(u64::MAX).await;
+    buffer.ledger().forwarded(cargo.remove_front(1));
+    let resting = buffer.settle(cargo).expect("nothing is left");
+    buffer.receive(arrival(b"s", 2)).await;
+    buffer.receive(arrival(b"t", 3)).await;
+    assert_eq!(forward(&buffer).await, [3], "other lanes give");
+    buffer.receive(arrival(b"s", 4)).await;
+    buffer.rouse(resting);
+    assert_eq!(forward(&buffer).await, [2, 4]);
 }
 
 #[tokio::test]
@@ -154,7 +182,7 @@ async fn a_closed_buffer_counts_everything_as_lost_at_shutdown() {
             .logs,
         6
     );
-    buffer.settle(cargo);
+    settle(&buffer, cargo);
     let books = buffer.ledger().snapshot();
     assert_eq!(books.dropped(DropReason::Shutdown).logs, 7);
     assert_eq!((books.in_memory.logs, books.imbalance()), (0, 0));

@@ -2,7 +2,7 @@
 
 pub mod retry;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -17,11 +17,17 @@ use crate::buffer::Buffer;
 use crate::buffer::queue::Cargo;
 use crate::metrics::{DropReason, ForwardMetrics};
 use crate::upstream::{Outcome, Rpc, Upstream};
+use crate::warnings::Warnings;
 use retry::{Attempt, Delivery, Verdict, verdict};
 
 /// Lanes that may have a request in flight at a time. Each is a stream of the link, so this stays below what a
 /// peer accepts without queueing (256 streams), and it bounds the frame buffers in use.
 pub const MAX_LANES_IN_FLIGHT: usize = 32;
+
+/// How long a lane rests after a request that left nothing waiting. A lone batch goes up at once; a steady trickle
+/// goes up in at most a hundred requests a second, whose cost is then that of ten batches and not of each. No log is
+/// read by anybody within this time.
+const LANE_REST: Duration = Duration::from_millis(10);
 
 /// How the forwarder behaves.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,8 @@ pub struct Forwarder<U> {
     upstream: U,
     settings: Settings,
     metrics: ForwardMetrics,
+    /// Of losses: a control plane that refuses everything would fill the log.
+    warnings: Mutex<Warnings>,
 }
 
 impl<U: Upstream> Forwarder<U> {
@@ -58,6 +66,7 @@ impl<U: Upstream> Forwarder<U> {
             upstream,
             settings,
             metrics,
+            warnings: Mutex::default(),
         }
     }
 
@@ -113,7 +122,7 @@ impl<U: Upstream> Forwarder<U> {
             };
             self.metrics.attempted(retry::label(&outcome));
             let verdict = verdict(&outcome, attempt, self.settings.delivery);
-            log(&outcome, verdict, attempt);
+            self.log(&outcome, verdict, attempt);
             match verdict {
                 Verdict::Forwarded => self.acknowledge(&mut cargo, attempt.batches),
                 Verdict::Failed => {
@@ -151,7 +160,14 @@ impl<U: Upstream> Forwarder<U> {
                 }
             }
         }
-        self.buffer.settle(cargo);
+        if let Some(lane) = self.buffer.settle(cargo) {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LANE_REST) => {}
+            }
+            self.buffer.rouse(lane);
+        }
     }
 
     /// Sends the first `count` batches as one request. `None` when told to stop; they are in memory again then.
@@ -202,21 +218,24 @@ impl<U: Upstream> Forwarder<U> {
             self.buffer.expire(cutoff);
         }
     }
-}
 
-fn log(outcome: &Outcome, verdict: Verdict, attempt: Attempt) {
-    let (Outcome::Rejected(seen)
-    | Outcome::Refused(seen)
-    | Outcome::Retry(seen)
-    | Outcome::Ambiguous(seen)) = outcome
-    else {
-        return;
-    };
-    let Attempt { batches, .. } = attempt;
-    if verdict == Verdict::Failed {
-        tracing::error!(batches, %seen, "dropped: the control plane does not take this request");
-    } else {
-        tracing::debug!(batches, %seen, ?verdict, "a request was not delivered; nothing is lost");
+    fn log(&self, outcome: &Outcome, verdict: Verdict, attempt: Attempt) {
+        let (Outcome::Rejected(seen)
+        | Outcome::Refused(seen)
+        | Outcome::Retry(seen)
+        | Outcome::Ambiguous(seen)) = outcome
+        else {
+            return;
+        };
+        let batches = attempt.batches;
+        if verdict != Verdict::Failed {
+            tracing::debug!(batches, %seen, ?verdict, "a request was not delivered; nothing is lost");
+            return;
+        }
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(withheld) = warnings.admit(Instant::now()) {
+            tracing::error!(batches, %seen, withheld, "dropped: the control plane does not take this request");
+        }
     }
 }
 

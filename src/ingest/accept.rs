@@ -15,7 +15,7 @@ use super::socket::{BACKLOG, Listener};
 use super::{Stage, conn};
 
 /// Connections open at a time; more wait in the backlog. Four times the backlog, and far beyond what one workspace
-/// runs. Idle they take 32 MiB, and 1 GiB when every one holds an incomplete frame of the largest size.
+/// runs. Idle they take 32 MiB, and about 1 GiB when every one holds an incomplete frame of the largest size.
 const MAX_CONNECTIONS: usize = 16_384;
 
 /// The wait before the next try when there is no descriptor or memory for a connection. Nothing tells when there

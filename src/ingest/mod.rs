@@ -1,7 +1,7 @@
 //! The audit socket: accepts senders, reads their frames, and hands each batch to the buffer.
 //!
 //! A sender is read without delay, never written to, and never closed for being idle; whatever it sends, it costs
-//! only itself. One connection takes at most 2 KiB while it is idle, and at most 64 KiB while a frame of it is
+//! only itself. One connection takes at most 2 KiB while it is idle, and about 64 KiB at most while a frame of it is
 //! incomplete or waits for room in the buffer.
 
 mod accept;
@@ -9,7 +9,6 @@ mod conn;
 mod descriptors;
 mod senders;
 mod socket;
-mod warnings;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffer;
 use crate::metrics::IngestMetrics;
+use crate::warnings::Warnings;
 pub use descriptors::raise_descriptor_limit;
 pub use senders::{Activity, Sender, Senders};
 pub use socket::{BindError, Listener, Settings};
-use warnings::Warnings;
 
 /// The stage that reads the audit socket.
 #[derive(Debug)]

@@ -257,7 +257,7 @@ pub const OLDEST_LOG_AGE: Family = family(
 pub const TIME_TO_FULL: Family = family(
     "weir_time_to_full_seconds",
     Gauge,
-    "Time until the buffer is full at the pace of the last minute; NaN while it is not filling.",
+    "Time until the buffer is full at the pace of the last minute; +Inf while it is not filling.",
 );
 
 /// Frames that were refused.

@@ -191,7 +191,7 @@ fn families(account: &Account) -> Vec<MetricFamily> {
             &catalog::TIME_TO_FULL,
             account
                 .time_to_full
-                .map_or(f64::NAN, |left| left.as_secs_f64()),
+                .map_or(f64::INFINITY, |left| left.as_secs_f64()),
         ),
         split(&catalog::BUILD_INFO, [(super::VERSION, 1.0)]),
     ]

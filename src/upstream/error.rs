@@ -48,6 +48,8 @@ impl DialError {
                 DialOutcome::Unreachable
             }
             Self::Tls(_) => DialOutcome::Tls,
+            // The connection broke before anything that could be called an answer.
+            Self::Http(error) if is_broken(error) => DialOutcome::Unreachable,
             Self::Http(_) | Self::Upgrade(_) | Self::Redirect(_) | Self::Redirects(_) => {
                 DialOutcome::Http
             }
@@ -55,6 +57,17 @@ impl DialError {
             Self::Timeout(_) => DialOutcome::Timeout,
         })
     }
+}
+
+/// Whether the transport failed under an exchange, rather than the exchange on it.
+fn is_broken(error: &hyper::Error) -> bool {
+    sources(error).any(|error| error.is::<io::Error>())
+}
+
+fn sources<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |error| error.source())
 }
 
 /// An answer of the control plane that is not the upgrade (coderd/workspaceagentsrpc.go,
@@ -184,13 +197,12 @@ pub(super) fn excerpt(text: &str) -> String {
 }
 
 /// An error with its sources, on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        std::iter::successors(self.0.source(), |error| error.source())
-            .try_for_each(|error| write!(f, ": {error}"))
+        sources(self.0).try_for_each(|error| write!(f, ": {error}"))
     }
 }
 

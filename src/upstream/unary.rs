@@ -12,9 +12,9 @@ use super::error::excerpt;
 use super::session::{Gone, Session};
 use super::{Outcome, Rpc};
 use crate::wire::drpc::{
-    Assembler, Frames, Kind, MAX_FRAME, MAX_HEADER, Packet, PacketTooLarge, ProtocolError,
-    RemoteError, Writer,
+    Assembler, Frames, Kind, MAX_HEADER, Packet, PacketTooLarge, ProtocolError, RemoteError, Writer,
 };
+use crate::wire::yamux::PIECE;
 
 /// How long a call may take, from the wait for a stream to the answer.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -130,10 +130,12 @@ fn answer(packet: Packet) -> Result<Option<Outcome>, Fault> {
     }
 }
 
-/// What is left to write of a request, in pieces of one dRPC frame.
+/// What is left to write of a request, in pieces of one yamux frame.
 struct Request<'a> {
     writer: Writer,
     frames: Frames<'a, Bytes>,
+    /// The end of the request is in a piece.
+    ended: bool,
     /// The piece under way, reused for each, of which `sent` bytes are written.
     piece: BytesMut,
     sent: usize,
@@ -142,7 +144,7 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn new(rpc: Rpc, body: &'a [Bytes]) -> Result<Self, PacketTooLarge> {
         let length: usize = body.iter().map(Bytes::len).sum();
-        let room = length.min(MAX_FRAME) + rpc.path().len() + 3 * MAX_HEADER;
+        let room = PIECE.min(length + rpc.path().len() + 3 * MAX_HEADER);
         let mut piece = BytesMut::with_capacity(room);
         let mut writer = Writer::new(STREAM_ID);
         writer.packet(Kind::Invoke, rpc.path().as_bytes(), &mut piece)?;
@@ -150,6 +152,7 @@ impl<'a> Request<'a> {
         let mut request = Self {
             writer,
             frames,
+            ended: false,
             piece,
             sent: 0,
         };
@@ -157,9 +160,11 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// Adds the next frame to the piece, and behind the last one the end of the request.
+    /// Adds to the piece what fits, behind the last frame the end of the request.
     fn fill(&mut self) -> Result<(), PacketTooLarge> {
-        if self.frames.write_next(&mut self.piece) && self.frames.is_done() {
+        self.frames.write_next(&mut self.piece, PIECE);
+        if self.frames.is_done() && !self.ended && self.piece.len() + MAX_HEADER <= PIECE {
+            self.ended = true;
             self.writer.packet(Kind::CloseSend, &[], &mut self.piece)?;
         }
         Ok(())
@@ -172,18 +177,16 @@ impl<'a> Request<'a> {
         written: &mut bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Fault>> {
-        loop {
+        while !self.piece.is_empty() {
+            let left = &self.piece[self.sent..];
+            self.sent += ready!(Pin::new(&mut *stream).poll_write(cx, left))?;
+            *written = true;
             if self.sent == self.piece.len() {
                 self.piece.clear();
                 self.sent = 0;
                 self.fill()?;
-                if self.piece.is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
             }
-            let left = &self.piece[self.sent..];
-            self.sent += ready!(Pin::new(&mut *stream).poll_write(cx, left))?;
-            *written = true;
         }
+        Poll::Ready(Ok(()))
     }
 }

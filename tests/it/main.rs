@@ -9,6 +9,8 @@
 
 mod cli;
 mod control;
+mod drpc;
 mod logging;
+mod run;
 mod support;
 mod upstream;

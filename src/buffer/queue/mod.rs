@@ -58,13 +58,16 @@ impl Cargo {
     }
 }
 
-/// A lane exists while something of it waits or is out. It has a turn while something waits and nothing is out.
+/// A lane exists while something of it waits or is out, or while it rests. It has a turn while something waits,
+/// nothing is out, and it does not rest.
 #[derive(Debug, Default)]
 struct Lane {
     /// In the order of arrival.
     waiting: VecDeque<Arrived>,
     /// When the oldest batch of the cargo that is out was received; `None` when none is out.
     out: Option<Instant>,
+    /// Gives nothing until it is roused.
+    rests: bool,
     turn: Option<Turn>,
 }
 
@@ -192,9 +195,12 @@ impl Queue {
         Some(cargo)
     }
 
-    /// Ends the rest of a cargo's lane: what is left in the cargo waits again, at its old place, and the room of
-    /// what is not is free.
-    pub fn settle(&mut self, cargo: Cargo) {
+    /// Ends a cargo: what is left in it waits again, at its old place, and the room of what is not is free.
+    ///
+    /// A lane that has nothing more to give rests, so that what comes next can come together. It is returned,
+    /// and gives again after [`Self::rouse`].
+    #[must_use = "a lane that rests gives nothing until it is roused"]
+    pub fn settle(&mut self, cargo: Cargo) -> Option<LaneKey> {
         let Cargo {
             lane: key,
             batches,
@@ -203,12 +209,22 @@ impl Queue {
         let left: Tally = batches.iter().map(|(_, batch)| batch.tally()).sum();
         self.used.sub(taken);
         self.used.add(left);
+        let lane = self.lanes.get_mut(&key)?;
+        lane.out = None;
+        for (arrived, batch) in batches.into_iter().rev() {
+            lane.waiting.push_front(arrived);
+            self.waiting.insert(arrived, batch);
+        }
+        lane.rests = lane.waiting.is_empty();
+        let resting = lane.rests.then(|| key.clone());
+        self.refresh(key);
+        resting
+    }
+
+    /// Lets a lane that rests give again.
+    pub fn rouse(&mut self, key: LaneKey) {
         if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.out = None;
-            for (arrived, batch) in batches.into_iter().rev() {
-                lane.waiting.push_front(arrived);
-                self.waiting.insert(arrived, batch);
-            }
+            lane.rests = false;
         }
         self.refresh(key);
     }
@@ -236,7 +252,9 @@ impl Queue {
             return;
         };
         let lane = entry.get_mut();
-        let has_turn = !lane.waiting.is_empty() && lane.out.is_none();
+        let gives = lane.out.is_none() && !lane.rests;
+        let has_turn = gives && !lane.waiting.is_empty();
+        let is_over = gives && lane.waiting.is_empty();
         match lane.turn {
             None if has_turn => {
                 lane.turn = Some(self.next_turn);
@@ -249,7 +267,7 @@ impl Queue {
             }
             _ => {}
         }
-        if entry.get().waiting.is_empty() && entry.get().out.is_none() {
+        if is_over {
             entry.remove();
         }
     }

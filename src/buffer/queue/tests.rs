@@ -33,6 +33,8 @@ enum Action {
         which: usize,
         ended: usize,
     },
+    /// Lets the first of the lanes that rest give again.
+    Rouse,
     EvictOldest,
     EvictUpTo {
         age: u64,
@@ -45,6 +47,7 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(lane, process, mergeable, bytes)| Action::Push { lane, process, mergeable, bytes }),
         3 => (0..150u64).prop_map(|max_bytes| Action::Take { max_bytes }),
         3 => (any::<usize>(), 0..5usize).prop_map(|(which, ended)| Action::Settle { which, ended }),
+        2 => Just(Action::Rouse),
         1 => Just(Action::EvictOldest),
         1 => (0..20u64).prop_map(|age| Action::EvictUpTo { age }),
     ]
@@ -60,12 +63,13 @@ struct Item {
     bytes: u64,
 }
 
-/// One list of what waits, one list of what is out, one list of the lanes in the order of their turns.
+/// One list of what waits, one of what is out, one of the lanes in the order of their turns, one of those that rest.
 #[derive(Default)]
 struct Model {
     waiting: Vec<Item>,
     out: Vec<Vec<Item>>,
     turns: VecDeque<u64>,
+    resting: VecDeque<u64>,
 }
 
 impl Model {
@@ -81,7 +85,9 @@ impl Model {
     /// Lanes leave the order of turns when they have nothing to give, and join it at its end.
     fn refresh(&mut self) {
         let can_give = |model: &Self, lane: u64| {
-            model.waiting.iter().any(|item| item.lane == lane) && !model.out_of(lane)
+            model.waiting.iter().any(|item| item.lane == lane)
+                && !model.out_of(lane)
+                && !model.resting.contains(&lane)
         };
         let kept = self
             .turns
@@ -196,9 +202,23 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
                 back.drain(..ended.min(back.len()));
                 model.waiting.extend(back);
                 model.waiting.sort_by_key(|item| item.id);
-                queue.settle(cargo);
+                let lane = cargo.lane.clone();
+                let gave_all = !model
+                    .waiting
+                    .iter()
+                    .any(|item| LaneKey::Connection(item.lane) == lane);
+                let resting = queue.settle(cargo);
+                prop_assert_eq!(&resting, &gave_all.then_some(lane));
+                if let Some(LaneKey::Connection(lane)) = resting {
+                    model.resting.push_back(lane);
+                }
             }
             Action::Settle { .. } => {}
+            Action::Rouse => {
+                if let Some(lane) = model.resting.pop_front() {
+                    queue.rouse(LaneKey::Connection(lane));
+                }
+            }
             Action::EvictOldest => {
                 let expected = (!model.waiting.is_empty()).then(|| model.waiting.remove(0).id);
                 let evicted = queue.evict_oldest();
@@ -233,7 +253,15 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
     }
     // What is still held ends with the test, so that a leak would show above and not here.
     for cargo in cargos {
-        queue.settle(cargo);
+        model
+            .resting
+            .extend(queue.settle(cargo).map(|lane| match lane {
+                LaneKey::Connection(lane) => lane,
+                LaneKey::Session(id) => panic!("no lane of this test is a session: {id:?}"),
+            }));
+    }
+    for lane in model.resting {
+        queue.rouse(LaneKey::Connection(lane));
     }
     while let Some(batch) = queue.evict_oldest() {
         ledger.dropped([batch], DropReason::Shutdown);

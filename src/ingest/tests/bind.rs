@@ -1,10 +1,14 @@
 //! Getting the path, and keeping it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::*;
 use crate::ingest::BindError;
@@ -228,27 +232,44 @@ fn a_replacement_is_never_seen_half_done() {
         ..settings(&dir)
     };
     let mut listeners = vec![Listener::bind(&settings).unwrap()];
-    let done = AtomicBool::new(false);
+    let (looks, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let mut inodes = std::collections::HashSet::new();
+            let mut inodes = HashSet::new();
             while !done.load(Ordering::Relaxed) {
                 let file = fs::symlink_metadata(&settings.path).expect("the path is never absent");
                 assert_eq!(file.mode() & 0o7777, 0o600);
-                UnixStream::connect(&settings.path).expect("and always answers");
+                assert!(answers(&settings.path), "and always answers");
                 inodes.insert(file.ino());
+                looks.fetch_add(1, Ordering::Relaxed);
             }
             inodes.len()
         });
-        for _ in 0..REPLACEMENTS {
-            listeners.push(Listener::bind(&settings).unwrap());
-        }
+        let replaced = (0..REPLACEMENTS).try_for_each(|_| {
+            listeners.push(Listener::bind(&settings)?);
+            // The second look from now began after the replacement. A watcher that failed looks no more.
+            let seen = looks.load(Ordering::Relaxed) + 2;
+            while looks.load(Ordering::Relaxed) < seen && !watcher.is_finished() {
+                std::thread::yield_now();
+            }
+            Ok::<_, BindError>(())
+        });
         done.store(true, Ordering::Relaxed);
-        assert!(
-            watcher.join().unwrap() > 1,
-            "the watcher saw no replacement"
-        );
+        replaced.unwrap();
+        assert!(watcher.join().unwrap() >= REPLACEMENTS);
     });
+}
+
+/// Whether somebody listens; a backlog that is full is somebody's.
+fn answers(path: &Path) -> bool {
+    let flags = SocketFlags::NONBLOCK;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+    let address = SocketAddrUnix::new(path).unwrap();
+    matches!(
+        rustix::net::connect(&socket, &address),
+        Ok(()) | Err(Errno::AGAIN)
+    )
 }
 
 #[test]

@@ -182,7 +182,9 @@ async fn forward_all(buffer: Arc<Buffer>) {
 fn forward(buffer: &Buffer, mut cargo: Cargo) {
     let all = cargo.len();
     buffer.ledger().forwarded(cargo.remove_front(all));
-    buffer.settle(cargo);
+    if let Some(lane) = buffer.settle(cargo) {
+        buffer.rouse(lane);
+    }
 }
 
 fn field(number: u8, value: &[u8]) -> Vec<u8> {

@@ -101,6 +101,8 @@ fn churn(buffer: &Arc<Buffer>, done: &AtomicBool) {
                 .for_each(|batch| batch.mark_ambiguous()),
         }
         ledger.land(cargo.front_mut(usize::MAX));
-        buffer.settle(cargo);
+        if let Some(lane) = buffer.settle(cargo) {
+            buffer.rouse(lane);
+        }
     }
 }

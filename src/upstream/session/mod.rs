@@ -9,11 +9,13 @@ mod tests;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::AsyncWrite as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -99,7 +101,7 @@ impl Session {
         )
     }
 
-    /// Opens a stream for one call; waits while [`MAX_CALLS`] are under way. Nothing is sent yet.
+    /// Opens a stream for one call; waits while [`MAX_CALLS`] are under way.
     pub(super) async fn open(&self) -> Result<CallStream, Gone> {
         let places = Arc::clone(&self.shared.places);
         let place = places.acquire_owned().await.map_err(|_| Gone)?;
@@ -144,10 +146,9 @@ impl CallStream {
     /// Ends the stream after its answer came. The FIN is queued and not waited for; when the queue has no
     /// room, which only a request that was not written whole can cause, the drop resets the stream.
     pub(super) fn end(mut self) {
-        use futures_util::AsyncWrite as _;
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // Once only: a second FIN would end the whole session.
-        if let Poll::Ready(Err(error)) = std::pin::Pin::new(&mut self.stream).poll_close(&mut cx) {
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_close(&mut cx) {
             tracing::debug!(%error, "the stream of an answered call was gone already");
         }
         self.ended = true;
@@ -269,8 +270,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 continue;
             }
             match self.connection.poll_new_outbound(cx) {
-                // A caller that has gone meanwhile drops the stream.
-                Poll::Ready(Ok(stream)) => drop(reply.send(stream)),
+                Poll::Ready(Ok(mut stream)) => {
+                    // The SYN goes with the first write. It is made here, so that a caller who has gone
+                    // meanwhile resets a stream that the peer has heard of.
+                    let syn = Pin::new(&mut stream).poll_write(cx, &[]);
+                    debug_assert!(syn.is_ready(), "a new stream has room");
+                    drop(reply.send(stream));
+                }
                 // The connection says the rest when it is polled; the caller learns it is gone.
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "no stream could be opened");

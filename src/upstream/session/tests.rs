@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::*;
 use crate::upstream::{Outcome, Rpc, unary};
 use crate::wire::ws;
+use crate::wire::yamux::PIECE;
 
 type Ws = WebSocketStream<DuplexStream>;
 
@@ -226,4 +227,59 @@ async fn what_the_peer_breaks_is_named() {
         end(Message::Close(None)).await,
         "closed by the peer without a close code"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_request_fills_the_window_in_whole_pieces() {
+    // A small socket has the writer come back to each piece several times.
+    let (bench, mut far) = bench(1 << 10).await;
+    let body = [Bytes::from(vec![0; 100_000]), Bytes::from(vec![0; 300_000])];
+    let call = unary::call(&bench.session, Rpc::REPORT_BOUNDARY_LOGS, &body);
+    let peer = async {
+        let (mut bytes, mut lengths) = (Vec::new(), Vec::new());
+        while lengths.iter().sum::<usize>() < yamux::DEFAULT_CREDIT as usize {
+            if let Message::Binary(data) = far.next().await.unwrap().unwrap() {
+                bytes.extend_from_slice(&data);
+            }
+            // The type is Data where the second byte is 0; the last four are the length.
+            while let Some((header, body)) = bytes.split_at_checked(12) {
+                let length = u32::from_be_bytes(header[8..].try_into().unwrap()) as usize;
+                let taken = 12 + if header[1] == 0 { length } else { 0 };
+                if body.len() + 12 < taken {
+                    break;
+                }
+                lengths.extend((header[1] == 0).then_some(length));
+                bytes.drain(..taken);
+            }
+        }
+        lengths
+    };
+    tokio::select! {
+        outcome = call => panic!("{outcome:?}"),
+        lengths = peer => assert_eq!(lengths, [0, PIECE, PIECE, PIECE, PIECE]),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_unused_was_opened_and_is_reset() {
+    let (bench, mut far) = bench(ROOMY).await;
+    drop(bench.session.open().await.unwrap());
+    let mut bytes = Vec::new();
+    while let Ok(message) = tokio::time::timeout(Duration::from_secs(1), far.next()).await {
+        if let Message::Binary(data) = message.unwrap().unwrap() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    let (headers, []) = bytes.as_chunks::<12>() else {
+        panic!("{bytes:02x?}")
+    };
+    let of_stream: Vec<_> = headers.iter().filter(|header| header[7] == 1).collect();
+    assert_eq!(
+        of_stream,
+        [
+            &[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
+            &[0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0]
+        ]
+    );
+    assert!(!bench.driver.is_finished());
 }

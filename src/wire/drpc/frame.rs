@@ -105,6 +105,15 @@ impl Header {
         Ok(Some((header, bytes.len() - rest.len())))
     }
 
+    /// Bytes that [`Self::encode`] writes.
+    pub(super) fn encoded_len(&self) -> usize {
+        let varint = |value: u64| (64 - (value | 1).leading_zeros()).div_ceil(7) as usize;
+        1 + [self.id.stream, self.id.message, self.length]
+            .map(varint)
+            .iter()
+            .sum::<usize>()
+    }
+
     pub(super) fn encode(&self, out: &mut impl BufMut) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         out.put_u8((self.kind << 1) & KIND | flag(self.control, CONTROL) | flag(self.done, DONE));

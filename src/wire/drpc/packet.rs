@@ -240,7 +240,7 @@ impl Writer {
         out: &mut BytesMut,
     ) -> Result<(), PacketTooLarge> {
         let mut frames = self.frames(kind, std::slice::from_ref(&data))?;
-        while frames.write_next(out) {}
+        while frames.write_next(out, usize::MAX) {}
         Ok(())
     }
 
@@ -288,15 +288,20 @@ pub struct Frames<'a, B> {
 }
 
 impl<B: AsRef<[u8]>> Frames<'_, B> {
-    /// Appends the next frame, of at most [`MAX_FRAME`] data bytes, to `out`. False: there was none left.
-    pub fn write_next(&mut self, out: &mut BytesMut) -> bool {
+    /// Appends the next frame to `out`: as much of the packet as makes `out` no longer than `limit`, at
+    /// most [`MAX_FRAME`] data bytes, and at least one. False: there was none left.
+    pub fn write_next(&mut self, out: &mut BytesMut, limit: usize) -> bool {
         if self.done {
             return false;
         }
-        let mut room = self.missing.min(MAX_FRAME);
+        let whole = self.missing.min(MAX_FRAME);
+        // The header of a shorter frame is no longer than that of a longer one.
+        let header = Header::new(self.kind, self.id, whole as u64, true).encoded_len();
+        let fitting = limit.saturating_sub(out.len() + header).max(1);
+        let mut room = whole.min(fitting);
         self.missing -= room;
         self.done = self.missing == 0;
-        out.reserve(MAX_HEADER + room);
+        out.reserve(header + room);
         Header::new(self.kind, self.id, room as u64, self.done).encode(out);
         while let Some((first, rest)) = self.parts.split_first() {
             let left = &first.as_ref()[self.offset..];

@@ -176,15 +176,15 @@ fn a_long_message_is_split_into_frames_of_64_kib() {
     writer.packet(Kind::Invoke, b"x", &mut out).unwrap();
     out.clear();
     let mut frames = writer.frames(Kind::Message, &body).unwrap();
-    assert!(frames.write_next(&mut out) && !frames.is_done());
+    assert!(frames.write_next(&mut out, usize::MAX) && !frames.is_done());
     assert_eq!(out[..6], hex("04 01 02 808004"));
     assert_eq!(out.len(), 6 + 65_536);
     out.clear();
-    assert!(frames.write_next(&mut out) && frames.is_done());
+    assert!(frames.write_next(&mut out, usize::MAX) && frames.is_done());
     assert_eq!(out[..5], hex("05 01 02 f022"));
     assert_eq!(out[5..], [2; 4_464]);
     out.clear();
-    assert!(!frames.write_next(&mut out));
+    assert!(!frames.write_next(&mut out, usize::MAX));
     assert!(out.is_empty());
 }
 
@@ -357,6 +357,7 @@ fn varints_take_ten_bytes_at_most() {
         header.encode(&mut out);
         assert_eq!(out, hex(&format!("05 {bytes} 01 00")));
         assert_eq!(Header::decode(&out), Ok(Some((header, out.len()))));
+        assert_eq!(header.encoded_len(), out.len());
     }
     let endless = hex("05 80808080808080808080");
     assert_eq!(
@@ -388,16 +389,19 @@ proptest! {
     fn what_is_written_is_read_back_however_it_is_split(
         packets in prop::collection::vec((kinds(), bodies()), 1..4),
         cuts in prop::collection::vec(1usize..9_000, 1..50),
+        limit in prop_oneof![32usize..200, 60_000usize..70_000],
     ) {
         let mut writer = Writer::new(9);
         let mut bytes = BytesMut::new();
         let mut expected = Vec::new();
         for (index, (kind, body)) in packets.iter().enumerate() {
             let mut frames = writer.frames(*kind, body).unwrap();
-            let mut before = bytes.len();
-            while frames.write_next(&mut bytes) {
-                prop_assert!(bytes.len() - before <= MAX_FRAME + MAX_HEADER);
-                before = bytes.len();
+            let mut piece = BytesMut::new();
+            while frames.write_next(&mut piece, limit) {
+                prop_assert!(piece.len() <= limit.min(MAX_FRAME + MAX_HEADER));
+                prop_assert!(frames.is_done() || piece.len() + 4 > limit || piece.len() > MAX_FRAME);
+                bytes.extend_from_slice(&piece);
+                piece.clear();
             }
             expected.push(packet(*kind, 9, index as u64 + 1, &body.concat()));
         }

@@ -2,15 +2,14 @@
 
 use yamux::{Config, DEFAULT_CREDIT};
 
-use crate::wire::drpc::{MAX_FRAME, MAX_HEADER};
-
 /// By how much the receive windows of all streams together may outgrow 256 KiB each. No window can then
 /// pass 1 MiB, the largest frame that the crate takes: a Go peer fills a window with one frame.
 const WINDOW_GROWTH: usize = 768 << 10;
 
-/// Bytes of one frame: a whole dRPC frame with the packets before and after it.
-const SPLIT: usize = 2 * MAX_FRAME;
-const _: () = assert!(SPLIT >= MAX_FRAME + 3 * MAX_HEADER);
+/// Bytes of one frame as written here: a quarter of the window that a Go peer grants. It returns credit only once
+/// half of the window has been read (hashicorp/yamux stream.go), so what it has read of pieces of another
+/// size would be held back in part, and a long way would be filled by little more than half.
+pub const PIECE: usize = 64 << 10;
 
 /// For a session in which the multiplexer knows at most `max_streams` streams; one more ends it.
 pub fn config(max_streams: usize) -> Config {
@@ -20,6 +19,6 @@ pub fn config(max_streams: usize) -> Config {
     config.set_max_connection_receive_window(Some(
         max_streams * DEFAULT_CREDIT as usize + WINDOW_GROWTH,
     ));
-    config.set_split_send_size(SPLIT);
+    config.set_split_send_size(PIECE);
     config
 }

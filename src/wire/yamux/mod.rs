@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::HashMap;
 
-pub use config::config;
+pub use config::{PIECE, config};
 
 /// Bytes of a header.
 pub const HEADER: usize = 12;

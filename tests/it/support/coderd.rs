@@ -4,18 +4,17 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use url::Url;
 
+use super::http::exchange;
+use super::plane::{ControlPlane, Delivered};
+use super::wait::wait_for;
+
 /// The token that the server accepts unless told otherwise.
 pub const TOKEN: &str = "6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d";
-
-/// How long a condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running server; ends with this.
 #[derive(Debug)]
@@ -82,22 +81,34 @@ impl Coderd {
 
     /// Waits until the account fulfils a condition.
     pub async fn wait_for(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let seen = async {
-            loop {
-                let account = self.account().await;
-                if condition(&account) {
-                    return account;
-                }
-                tokio::task::yield_now().await;
+        wait_for(what, async || {
+            let account = self.account().await;
+            match condition(&account) {
+                true => Ok(account),
+                false => Err(format!("{account:#}")),
             }
-        };
-        match tokio::time::timeout(PATIENCE, seen).await {
-            Ok(account) => account,
-            Err(_) => panic!(
-                "not seen: {what}; the account is {:#}",
-                self.account().await
-            ),
-        }
+        })
+        .await
+    }
+
+    /// Waits until a fault has struck so often.
+    pub async fn struck(&self, kind: &str, times: u64) -> Value {
+        self.wait_for(&format!("{times} times {kind}"), |account| {
+            account["faults_fired"][kind] == times
+        })
+        .await
+    }
+
+    /// Waits until so many sessions are served; a fault that strikes sessions would miss them before.
+    pub async fn serves(&self, sessions: u64) {
+        wait_for(&format!("{sessions} sessions"), async || {
+            let live = self.request("GET", "/connections", "").await;
+            match live.trim() == sessions.to_string() {
+                true => Ok(()),
+                false => Err(live),
+            }
+        })
+        .await;
     }
 
     /// Nothing that a client sent was against a protocol.
@@ -112,27 +123,36 @@ impl Coderd {
     }
 
     async fn request(&self, method: &str, path: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(&self.control)
+        let stream = TcpStream::connect(&self.control)
             .await
             .expect("the control port answers");
-        // HTTP/1.0: the answer ends with the connection.
-        let length = body.len();
-        let request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
-        stream
-            .write_all(request.as_bytes())
+        let (status, answer) = exchange(stream, method, path, body)
             .await
-            .expect("the control port reads");
-        let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .await
-            .expect("the control port writes");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-        assert!(
-            head.split(' ').nth(1) == Some("200"),
-            "{method} {path}: {answer}"
-        );
-        body.to_owned()
+            .expect("the control port answers");
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+        answer
+    }
+}
+
+impl ControlPlane for Coderd {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
+    async fn delivered(&self, session: &str) -> Delivered {
+        let account = self.account().await;
+        let session = &account["sessions"][session];
+        let number = |field: &str| session[field].as_u64().unwrap_or_default();
+        Delivered {
+            distinct: number("distinct"),
+            duplicates: number("duplicates"),
+            out_of_order: number("out_of_order"),
+            sha256: session["sha256"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    async fn expect_clean_wire(&self) {
+        Self::expect_clean_wire(self).await;
     }
 }
 

@@ -12,6 +12,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The server holds the connection of that number and none before it: a fault strikes all that it holds,
+/// and fails at one that is about to end.
+fn holds_only(account: &Value, number: u64) -> bool {
+    let connections = &account["connections"];
+    connections["opened"] == number && connections["closed"] == number - 1
+}
+
 #[tokio::test]
 async fn requests_arrive_byte_for_byte_and_the_close_is_clean() {
     let Some(coderd) = Coderd::start(&["-keep-raw"]) else {
@@ -70,8 +77,10 @@ async fn many_calls_go_side_by_side_on_one_connection() {
             .iter()
             .all(|outcome| matches!(outcome, Outcome::Accepted(_)))
     );
-    let account = coderd.account().await;
-    assert_eq!(account["calls"][METHOD]["ok"], 300, "{}", account["calls"]);
+    // The server counts a call after it has answered it.
+    let account = coderd
+        .wait_for("all calls", |account| account["calls"][METHOD]["ok"] == 300)
+        .await;
     assert_eq!(account["connections"]["opened"], 1);
     coderd.expect_clean_wire().await;
     link.stop().await;
@@ -230,6 +239,11 @@ async fn a_connection_that_the_server_ends_is_dialled_again() {
     {
         let before = link.dials(DialOutcome::Connected);
         assert_eq!(before, at as u64 + 1);
+        coderd
+            .wait_for("the end of the one before", |account| {
+                holds_only(account, before)
+            })
+            .await;
         coderd.fault(fault.clone()).await;
         coderd
             .wait_for(&format!("a redial after {fault}"), |account| {
@@ -249,7 +263,7 @@ async fn calls_under_way_when_the_server_goes_away_are_ambiguous() {
         return;
     };
     let link = Link::start(settings(&coderd.url));
-    for (at, fault) in ["rst", "goaway"].into_iter().enumerate() {
+    for (at, fault) in (1..).zip(["rst", "goaway"]) {
         link.connected().await;
         coderd
             .fault(json!({"kind": "no_reply", "method": METHOD, "count": 1}))
@@ -257,7 +271,7 @@ async fn calls_under_way_when_the_server_goes_away_are_ambiguous() {
         let struck = async {
             coderd
                 .wait_for("the call", |account| {
-                    account["faults_fired"]["no_reply"] == at + 1
+                    account["faults_fired"]["no_reply"] == at && holds_only(account, at)
                 })
                 .await;
             coderd.fault(json!({"kind": fault})).await;

@@ -1,16 +1,16 @@
 //! What a dial comes to, for everything that stands between here and the control plane.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::Mutex;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::*;
+use crate::support::certificates::Certificates;
 use crate::support::coderd::Coderd;
+use crate::support::proxy::Proxy;
 
 fn body() -> [Bytes; 1] {
     [request("dial", 0..1, 10)]
@@ -274,33 +274,11 @@ async fn redirects_are_followed_and_the_token_stays_with_its_host() {
     }
 }
 
-/// A certificate authority, and what it issued for `host`, as files.
-fn certificates(dir: &Path, host: &str) -> Vec<String> {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-    let leaf = params.signed_by(&key, &authority).unwrap();
-    let files = [
-        ("ca.pem", authority.pem()),
-        ("cert.pem", leaf.pem()),
-        ("key.pem", key.serialize_pem()),
-    ];
-    let written = files.map(|(name, content)| {
-        let path = dir.join(name);
-        std::fs::write(&path, content).unwrap();
-        path.to_str().unwrap().to_owned()
-    });
-    written.to_vec()
-}
-
 #[tokio::test]
 async fn tls_trusts_the_given_authorities_and_reads_them_again() {
     let dir = tempfile::tempdir().unwrap();
-    let issued = certificates(dir.path(), "127.0.0.1");
-    let args = ["-tls-cert", &issued[1], "-tls-key", &issued[2]];
-    let Some(coderd) = Coderd::start(&args) else {
+    let issued = Certificates::issue(dir.path(), "127.0.0.1");
+    let Some(coderd) = Coderd::start(&issued.flags()) else {
         return;
     };
     let mut settings = settings(&coderd.url);
@@ -312,14 +290,16 @@ async fn tls_trusts_the_given_authorities_and_reads_them_again() {
     link.dialled(DialOutcome::Tls).await;
     link.stop().await;
     let other = tempfile::tempdir().unwrap();
-    std::fs::copy(&certificates(other.path(), "127.0.0.1")[0], &trusted).unwrap();
+    let others = Certificates::issue(other.path(), "127.0.0.1");
+    std::fs::copy(others.authority, &trusted).unwrap();
     let link = Link::start(settings);
     link.dialled(DialOutcome::Tls).await;
     let mut file = std::fs::OpenOptions::new()
         .append(true)
         .open(&trusted)
         .unwrap();
-    file.write_all(&std::fs::read(&issued[0]).unwrap()).unwrap();
+    file.write_all(&std::fs::read(&issued.authority).unwrap())
+        .unwrap();
     link.accepted(&body()).await;
     link.accepted(&[request("tls", 0..10_000, 260)]).await;
     link.stop().await;
@@ -334,59 +314,16 @@ async fn tls_trusts_the_given_authorities_and_reads_them_again() {
 #[tokio::test]
 async fn a_certificate_for_another_host_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let issued = certificates(dir.path(), "elsewhere.example");
-    let args = ["-tls-cert", &issued[1], "-tls-key", &issued[2]];
-    let Some(coderd) = Coderd::start(&args) else {
+    let issued = Certificates::issue(dir.path(), "elsewhere.example");
+    let Some(coderd) = Coderd::start(&issued.flags()) else {
         return;
     };
     let mut settings = settings(&coderd.url);
-    settings.roots.file = Some(issued[0].clone().into());
+    settings.roots.file = Some(issued.authority);
     let link = Link::start(settings);
     link.dialled(DialOutcome::Tls).await;
     assert!(!link.is_connected());
     link.stop().await;
-}
-
-/// A proxy that leads every CONNECT to `target` after it has seen the login, and notes what was asked.
-async fn proxy(target: String, login: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let notes = Arc::clone(&asked);
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let mut client = BufReader::new(client);
-            let mut lines = Vec::new();
-            loop {
-                let mut line = String::new();
-                client.read_line(&mut line).await.unwrap();
-                if line.trim().is_empty() {
-                    break;
-                }
-                lines.push(line.trim().to_owned());
-            }
-            notes.lock().unwrap().push(lines[0].clone());
-            if !lines.contains(&format!("Proxy-Authorization: {login}")) {
-                let refusal =
-                    b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
-                client.write_all(refusal).await.unwrap();
-                continue;
-            }
-            let mut server = TcpStream::connect(&target).await.unwrap();
-            client
-                .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                .await
-                .unwrap();
-            tokio::spawn(async move {
-                // However the two ends close is not the proxy's affair.
-                tokio::io::copy_bidirectional(&mut client, &mut server)
-                    .await
-                    .ok();
-            });
-        }
-    });
-    (address, asked)
 }
 
 #[tokio::test]
@@ -395,15 +332,15 @@ async fn a_proxy_is_asked_for_a_tunnel() {
         return;
     };
     let target = format!("127.0.0.1:{}", coderd.url.port().unwrap());
-    let (address, asked) = proxy(target, "Basic dXNlcjpwYXNz").await;
+    let proxy = Proxy::start(target, "Basic dXNlcjpwYXNz").await;
     let mut settings = settings(&"http://coderd.example:3000".parse().unwrap());
     for (login, outcome) in [
         ("user:wrong", DialOutcome::Unreachable),
         ("user:pass", DialOutcome::Connected),
     ] {
-        let proxy = format!("http://{login}@{address}");
+        let url = format!("http://{login}@{}", proxy.address);
         settings.proxy =
-            ProxySettings::from_vars(|name| (name == "HTTP_PROXY").then(|| proxy.clone())).unwrap();
+            ProxySettings::from_vars(|name| (name == "HTTP_PROXY").then(|| url.clone())).unwrap();
         let link = Link::start(settings.clone());
         link.dialled(outcome).await;
         if outcome == DialOutcome::Connected {
@@ -411,10 +348,7 @@ async fn a_proxy_is_asked_for_a_tunnel() {
         }
         link.stop().await;
     }
-    assert_eq!(
-        asked.lock().unwrap()[0],
-        "CONNECT coderd.example:3000 HTTP/1.1"
-    );
+    assert_eq!(proxy.asked()[0], "CONNECT coderd.example:3000 HTTP/1.1");
     coderd.expect_clean_wire().await;
 }
 

@@ -56,7 +56,7 @@ func (s *Server) newConnection(ws *websocket.Conn, l *link, token, role string) 
 	}
 	c.tap = &tap{
 		Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary),
-		ws:   ws, faults: &s.faults, observer: c.observer, readErr: c.readEnded,
+		ws:   ws, link: l, faults: &s.faults, observer: c.observer, readErr: c.readEnded,
 	}
 	config := yamux.DefaultConfig()
 	config.LogOutput = nil

@@ -206,6 +206,16 @@ func (l *link) cut() {
 	_ = l.tcp.Close()
 }
 
+// gone tells whether the connection was ended here.
+func (l *link) gone() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
 // reset ends the connection with a TCP RST.
 func (l *link) reset() {
 	_ = l.tcp.SetLinger(0)

@@ -16,6 +16,7 @@ import (
 type tap struct {
 	net.Conn
 	ws       *websocket.Conn
+	link     *link
 	faults   *faults
 	observer *audit.Observer
 
@@ -40,7 +41,9 @@ const (
 
 func (t *tap) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
-	if n > 0 && t.observer != nil {
+	// The close of a cut connection may discard the rest of a message under the reader,
+	// which then takes the next frame's header and masked bytes for payload.
+	if n > 0 && t.observer != nil && !t.link.gone() {
 		t.observer.FromClient(p[:n])
 	}
 	if err != nil {

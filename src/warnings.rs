@@ -1,4 +1,4 @@
-//! How often bad input may be written to the log: senders decide how much of it there is, so it is bounded.
+//! How often what others cause may be written to the log: they decide how much of it there is, so it is bounded.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const PER_PERIOD: u32 = 10;
 
 /// Lets the first warnings of each period pass and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Warnings {
+pub(crate) struct Warnings {
     period_ends: Option<Instant>,
     passed: u32,
     withheld: u64,
@@ -20,7 +20,7 @@ pub(super) struct Warnings {
 
 impl Warnings {
     /// Whether a warning may be written now; if so, how many were withheld since the last that was.
-    pub(super) fn admit(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
         if self.period_ends.is_none_or(|end| end <= now) {
             self.period_ends = Some(now + PERIOD);
             self.passed = 0;

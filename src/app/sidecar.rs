@@ -1,0 +1,224 @@
+//! The stages, wired together.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::part::Part;
+use super::{balance, settings};
+use crate::buffer::Buffer;
+use crate::buffer::ledger::Ledger;
+use crate::cli::{Exit, Ready};
+use crate::config::{Config, Faults};
+use crate::forward::Forwarder;
+use crate::ingest::{Ingest, Listener, Senders};
+use crate::metrics::Metrics;
+use crate::scrape::health::Phase;
+use crate::scrape::{Endpoint, Sources, View};
+use crate::shutdown::{self, Request, Signals, Stop};
+use crate::systemd;
+use crate::upstream::WebSocketUpstream;
+
+/// How long the link may take to close in order after the drain. Nothing depends on it any more.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often the data path shows that it makes progress. Rare enough to cost an idle machine nothing.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// Who tells the sidecar what to do.
+pub(crate) enum Orders<'a> {
+    /// The operator. The configuration is resolved anew on SIGHUP.
+    Signals(Signals, &'a dyn Fn() -> Result<Config, Faults>),
+    /// Another part of this process, which stops it by cancelling this.
+    Token(CancellationToken),
+}
+
+impl Orders<'_> {
+    /// Returns at the deadline of a stop.
+    async fn obey(
+        self,
+        stop: &Stop,
+        config: &Config,
+        ledger: &Ledger,
+        upstream: &WebSocketUpstream,
+    ) {
+        let timeout = config.drain_timeout;
+        match self {
+            Self::Signals(signals, reread) => {
+                let mut in_use = config.upstream.clone();
+                let on_request = |request| match request {
+                    Request::Balance => balance::log_balance(&ledger.snapshot()),
+                    Request::Reload => settings::reload(&mut in_use, reread, upstream),
+                };
+                signals.serve(stop, timeout, on_request).await;
+            }
+            Self::Token(token) => {
+                token.cancelled().await;
+                shutdown::drain(stop, timeout, std::future::pending()).await;
+            }
+        }
+    }
+}
+
+/// The stages that have something to share.
+pub(crate) struct Sidecar {
+    buffer: Arc<Buffer>,
+    metrics: Metrics,
+    senders: Arc<Senders>,
+    view: Arc<View>,
+}
+
+impl Sidecar {
+    pub(crate) fn new(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
+        let limits = settings::limits(config);
+        let buffer = Buffer::new(limits, config.buffer.when_full, Ledger::new());
+        let senders = Senders::new();
+        let sources = Sources {
+            buffer: Arc::clone(&buffer),
+            limits,
+            metrics: metrics.clone(),
+            senders: {
+                let senders = Arc::clone(&senders);
+                Box::new(move || {
+                    let now = Instant::now();
+                    senders
+                        .snapshot()
+                        .into_iter()
+                        .map(|sender| settings::status_of(sender, now))
+                        .collect()
+                })
+            },
+            upstream_url: config.upstream.url.to_string(),
+        };
+        let view = Arc::new(View::new(sources, Instant::now())?);
+        Ok(Self {
+            buffer,
+            metrics,
+            senders,
+            view,
+        })
+    }
+
+    /// The books of this sidecar.
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        self.buffer.ledger()
+    }
+
+    /// Runs the stages until told to stop, and stops them in order. `ready` is called once every listener is bound.
+    ///
+    /// # Errors
+    /// When a stage cannot start, or ends by itself.
+    pub(crate) async fn serve(
+        self,
+        listener: Listener,
+        config: &Config,
+        orders: Orders<'_>,
+        ready: impl FnOnce(&Ready) -> io::Result<()>,
+    ) -> anyhow::Result<Exit> {
+        let settings = settings::upstream(config)?;
+        let (upstream, driver) = WebSocketUpstream::new(settings, self.metrics.upstream.clone());
+        let endpoint = Endpoint {
+            scrape: config.prometheus.clone().map(settings::address),
+            api: Some(config.api_socket.clone()),
+        };
+        let endpoint = endpoint.start(Arc::clone(&self.view)).await?;
+        ready(&Ready::new(
+            Some(config.socket.path.as_path()),
+            endpoint.bound(),
+            endpoint.api().as_deref(),
+        ))
+        .context("cannot write the ready line to stdout")?;
+        self.view.enter(Phase::Accepting);
+        systemd::ready();
+
+        let stop = Stop::default();
+        let (forward_stop, link_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut ingest = Part::start(
+            "audit socket",
+            Ingest::new(listener).run(
+                Arc::clone(&self.buffer),
+                self.metrics.ingest.clone(),
+                Arc::clone(&self.senders),
+                stop.drain.clone(),
+            ),
+        );
+        let forwarder = Forwarder::new(
+            Arc::clone(&self.buffer),
+            upstream.clone(),
+            settings::forward(config),
+            self.metrics.forward.clone(),
+        );
+        let mut forward = Part::start("forwarder", {
+            let stop = forward_stop.clone();
+            async move { forwarder.run(&stop).await }
+        });
+        let mut link = Part::start("link", driver.run(link_stop.clone()));
+
+        let obeyed = orders.obey(&stop, config, self.ledger(), &upstream);
+        // Ends when all is delivered after a stop, when the deadline of the stop has passed, or when a part fails.
+        let served = tokio::select! {
+            biased;
+            drained = self.drained(&mut ingest) => drained,
+            () = obeyed => Ok(()),
+            ended = forward.ended() => ended.and(Err(anyhow::anyhow!("the forwarder ended by itself"))),
+            ended = link.ended() => ended.and(Err(anyhow::anyhow!("the link ended by itself"))),
+            never = self.show_life(&stop.drain) => match never {},
+        };
+
+        // From here on nothing waits: what comes, or comes back, is counted as lost.
+        self.buffer.close();
+        stop.drain.cancel();
+        forward_stop.cancel();
+        link_stop.cancel();
+        let stopped = async {
+            forward.ended().await?;
+            ingest.ended().await?;
+            anyhow::Ok(())
+        };
+        let served = served.and(stopped.await);
+        if timeout(CLOSE_WITHIN, link.ended()).await.is_err() {
+            tracing::debug!("the control plane did not answer the close");
+        }
+        self.view.enter(Phase::Stopped);
+        endpoint.stop();
+        let exit = balance::conclude(&self.ledger().snapshot());
+        served.map(|()| exit)
+    }
+
+    /// Waits until the audit socket was stopped and read to its end, and all of it is delivered.
+    async fn drained(&self, ingest: &mut Part<io::Result<()>>) -> anyhow::Result<()> {
+        ingest
+            .ended()
+            .await?
+            .transpose()
+            .context("the audit socket failed")?;
+        self.buffer.idle().await;
+        Ok(())
+    }
+
+    /// Shows, for as long as it is polled, that this thread gets its turns, and when it begins to drain.
+    async fn show_life(&self, drain: &CancellationToken) -> Infallible {
+        let period = systemd::watchdog_period().map_or(BEAT, |period| period.min(BEAT));
+        let mut beats = interval(period);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                _ = beats.tick() => {
+                    self.view.beat(Instant::now());
+                    systemd::progressing();
+                }
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    self.view.enter(Phase::Draining);
+                    systemd::stopping();
+                }
+            }
+        }
+    }
+}

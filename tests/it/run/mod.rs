@@ -1,0 +1,25 @@
+//! `weir run` as users run it: the program itself, senders on its audit socket, and a control plane built from
+//! the real Go libraries.
+//!
+//! Every page that a test scrapes is checked for the conservation law; see `support::page`.
+
+mod delivery;
+mod dials;
+mod million;
+mod outages;
+mod policy;
+mod senders;
+mod signals;
+mod slow;
+mod start;
+mod status;
+mod stop;
+
+use url::Url;
+
+/// Where nobody listens.
+fn nobody() -> Url {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    format!("http://{address}").parse().unwrap()
+}

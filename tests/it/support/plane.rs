@@ -1,0 +1,28 @@
+//! What every control plane can be asked by a test, whichever program it is.
+
+use url::Url;
+
+/// A control plane that counts what it receives.
+pub trait ControlPlane {
+    /// Where agents dial.
+    fn url(&self) -> &Url;
+
+    /// What arrived of a session; all zeros when nothing did.
+    async fn delivered(&self, session: &str) -> Delivered;
+
+    /// Fails when a client did something that a protocol forbids.
+    async fn expect_clean_wire(&self);
+}
+
+/// What arrived of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Different logs.
+    pub distinct: u64,
+    /// Logs that had arrived before.
+    pub duplicates: u64,
+    /// Logs that arrived for the first time after one with a higher number.
+    pub out_of_order: u64,
+    /// Of the logs as they stood on the wire, in the order in which they first arrived; in hex.
+    pub sha256: String,
+}
