@@ -85,7 +85,7 @@ async fn the_books_balance_at_every_scrape_while_logs_pass() {
 }
 
 /// Scrapes in a tight loop, in turn on both addresses, while eight sessions send.
-async fn the_books_balance(plane: &impl ControlPlane) {
+pub async fn the_books_balance(plane: &impl ControlPlane) {
     const BATCHES: u64 = 2_000;
     let sidecar = Sidecar::builder(plane.url())
         .flag("--when-full", "block")

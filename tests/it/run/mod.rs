@@ -3,7 +3,7 @@
 //!
 //! Every page that a test scrapes is checked for the conservation law; see `support::page`.
 
-mod delivery;
+pub mod delivery;
 mod dials;
 mod million;
 mod outages;
