@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod emit;
 pub mod forward;
 pub mod ingest;

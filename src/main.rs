@@ -11,6 +11,7 @@ use weir::cli::{
 };
 use weir::config::control::ControlConfig;
 use weir::config::{Config, ThisMachine, resolve_api_socket};
+use weir::demo;
 use weir::metrics::doc;
 use weir::scrape::status::{self, Form, StatusError};
 
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
             app::run(&config, || Config::resolve(&flags.0, &ThisMachine))
         }),
         Command::ControlPlane(flags) => control_plane(&flags),
+        Command::Demo(arguments) => {
+            demo::run(arguments.length, stdout().is_terminal(), &mut stdout())
+        }
         Command::Emit(arguments) => {
             emit::run(arguments, &ThisMachine, &mut stdout(), &mut stderr())
         }

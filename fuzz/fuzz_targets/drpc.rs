@@ -8,9 +8,7 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use weir::wire::drpc::{Assembler, Kind, Packet, ProtocolError, RemoteError, Writer};
 
-fn read<'a>(
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> (Vec<Packet>, Option<ProtocolError>) {
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Packet>, Option<ProtocolError>) {
     let mut assembler = Assembler::default();
     let mut packets = Vec::new();
     for mut piece in pieces {
@@ -36,7 +34,9 @@ fuzz_target!(|data: &[u8]| {
     let mut writer = Writer::new(1);
     let mut out = BytesMut::new();
     for packet in &packets {
-        writer.packet(packet.kind, &packet.data, &mut out).expect("what was read is within the limit");
+        writer
+            .packet(packet.kind, &packet.data, &mut out)
+            .expect("what was read is within the limit");
         if packet.kind == Kind::Error
             && let Ok(error) = RemoteError::decode(&packet.data)
         {

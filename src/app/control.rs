@@ -1,10 +1,13 @@
 //! The control plane as a whole: builds it, binds the sockets, announces it, stops it in order.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus::Registry;
 use tokio::runtime::Builder;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ControlReady, Exit};
 use crate::config::control::ControlConfig;
@@ -15,9 +18,13 @@ use crate::metrics::ProcessCollector;
 use crate::metrics::control::ControlMetrics;
 use crate::scrape::Exporter;
 use crate::shutdown::{Request, Signals, Stop};
+use crate::systemd;
 
 /// How long a stop may take: longer than answering, closing and writing may take one after the other.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// How often it is shown that the runtime serves, when the service manager does not say.
+const BEAT: Duration = Duration::from_secs(30);
 
 /// Runs a control plane until it is told to stop.
 pub fn control_plane(config: &ControlConfig) -> Exit {
@@ -65,6 +72,7 @@ async fn serve(config: &ControlConfig, metrics: ControlMetrics) -> anyhow::Resul
     ControlReady::new(url, exporter.as_ref().map(Exporter::bound))
         .print(&mut std::io::stdout())
         .context("cannot print the ready line")?;
+    systemd::ready();
 
     let stop = Stop::default();
     let ignored = |request| match request {
@@ -74,11 +82,27 @@ async fn serve(config: &ControlConfig, metrics: ControlMetrics) -> anyhow::Resul
     tokio::select! {
         () = control_plane.run(stop.drain.clone()) => tracing::info!("stopped"),
         () = signals.serve(&stop, STOP_LIMIT, ignored) => {}
+        never = show_life(&stop.drain) => match never {},
     }
     if let Some(exporter) = exporter {
         exporter.stop();
     }
     Ok(())
+}
+
+/// Tells the service manager, for as long as it is polled, that the runtime serves, and when it stops.
+async fn show_life(drain: &CancellationToken) -> Infallible {
+    let mut beats = interval(systemd::watchdog_period().unwrap_or(BEAT));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            _ = beats.tick() => systemd::progressing(),
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                systemd::stopping();
+            }
+        }
+    }
 }
 
 fn registry(metrics: &ControlMetrics) -> Result<Registry, prometheus::Error> {

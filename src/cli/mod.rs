@@ -1,5 +1,7 @@
 //! The command line: its types, and the commands that need nothing but them.
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -41,6 +43,12 @@ pub enum Command {
     /// Takes agents and sidecars over WebSocket as coderd does, and writes their boundary logs.
     /// When every listener is bound, one JSON line is printed on stdout; logs go to stderr.
     ControlPlane(ControlFlags),
+    /// Watch the whole job run on this machine
+    ///
+    /// Starts a control plane, a sidecar and senders in one process, over real sockets and the real wire, takes the
+    /// control plane away for a while in the middle, and accounts for every log at the end. Exit code 1 when
+    /// anything is unaccounted for.
+    Demo(DemoArgs),
     /// Check the configuration and print it, secrets redacted
     ///
     /// Takes the settings of `weir run`. Every fault is listed at once, with exit code 2.
@@ -62,6 +70,22 @@ pub enum Command {
         /// Command to print the page of; without it, the page of weir itself.
         command: Option<String>,
     },
+}
+
+/// Arguments of `weir demo`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DemoArgs {
+    /// How long to run, at least 1s, as in 10s [default: until interrupted]
+    #[arg(long = "for", value_name = "TIME", value_parser = demo_length)]
+    pub length: Option<Duration>,
+}
+
+fn demo_length(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(length) if length >= Duration::from_secs(1) => Ok(length),
+        Ok(_) => Err("expected at least 1s".to_owned()),
+        Err(error) => Err(format!("expected a duration such as 10s: {error}")),
+    }
 }
 
 /// Arguments of `weir check`.

@@ -98,9 +98,9 @@ async fn open(url: &Url) -> Result<Io, DialError> {
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
-    let resolve = |error| DialError::Resolve {
+    let resolve = |source| DialError::Resolve {
         host: host.to_owned(),
-        error,
+        source,
     };
     let mut addresses = alternate(lookup_host((bare, port)).await.map_err(resolve)?).into_iter();
 
@@ -130,9 +130,9 @@ async fn connect_to(address: SocketAddr) -> Result<TcpStream, DialError> {
         socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT)?;
         Ok(stream)
     };
-    connected.await.map_err(|error| DialError::Connect {
+    connected.await.map_err(|source| DialError::Connect {
         address: address.to_string(),
-        error,
+        source,
     })
 }
 

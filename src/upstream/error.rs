@@ -1,5 +1,6 @@
 //! Why a dial failed, and what that means to whoever reads the log.
 
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 
@@ -15,17 +16,17 @@ const MAX_TEXT: usize = 300;
 /// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
-    #[error("the agent token cannot be read: {0}")]
-    Token(io::Error),
-    #[error("cannot look up {host}: {error}")]
-    Resolve { host: String, error: io::Error },
-    #[error("cannot connect to {address}: {error}")]
-    Connect { address: String, error: io::Error },
+    #[error("the agent token cannot be read")]
+    Token(#[source] io::Error),
+    #[error("cannot look up {host}")]
+    Resolve { host: String, source: io::Error },
+    #[error("cannot connect to {address}")]
+    Connect { address: String, source: io::Error },
     #[error("the proxy {proxy} answered {status} to CONNECT")]
     Proxy { proxy: String, status: StatusCode },
-    #[error("TLS: {0}")]
-    Tls(io::Error),
-    #[error("HTTP: {}", Chain(.0))]
+    #[error("TLS")]
+    Tls(#[source] io::Error),
+    #[error("HTTP")]
     Http(#[from] hyper::Error),
     #[error("the upgrade to WebSocket is faulty: {0}")]
     Upgrade(&'static str),
@@ -61,13 +62,8 @@ impl DialError {
 
 /// Whether the transport failed under an exchange, rather than the exchange on it.
 fn is_broken(error: &hyper::Error) -> bool {
-    sources(error).any(|error| error.is::<io::Error>())
-}
-
-fn sources<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(error.source(), |error| error.source())
+    std::iter::successors(error.source(), |&error| error.source())
+        .any(|error| error.is::<io::Error>())
 }
 
 /// An answer of the control plane that is not the upgrade (coderd/workspaceagentsrpc.go,
@@ -194,16 +190,6 @@ pub(super) fn excerpt(text: &str) -> String {
         line.push('…');
     }
     line
-}
-
-/// An error with its sources, on one line.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        sources(self.0).try_for_each(|error| write!(f, ": {error}"))
-    }
 }
 
 #[cfg(test)]

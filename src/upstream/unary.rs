@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::error::excerpt;
 use super::session::{Gone, Session};
 use super::{Outcome, Rpc};
+use crate::logging::ErrorChain;
 use crate::wire::drpc::{
     Assembler, Frames, Kind, MAX_HEADER, Packet, PacketTooLarge, ProtocolError, RemoteError, Writer,
 };
@@ -36,8 +37,8 @@ pub(super) async fn call(session: &Session, rpc: Rpc, body: &[Bytes]) -> Outcome
         }
         // It will not fit another time either.
         Err(Fault::RequestTooLarge(error)) => Outcome::Rejected(error.to_string()),
-        Err(fault) if written => Outcome::Ambiguous(fault.to_string()),
-        Err(fault) => Outcome::Retry(fault.to_string()),
+        Err(fault) if written => Outcome::Ambiguous(ErrorChain(&fault).to_string()),
+        Err(fault) => Outcome::Retry(ErrorChain(&fault).to_string()),
     }
 }
 
@@ -52,11 +53,11 @@ enum Fault {
     Ended,
     #[error("{0:?} instead of an answer")]
     NoAnswer(Kind),
-    #[error("the answer is broken: {0}")]
+    #[error("the answer is broken")]
     Protocol(#[from] ProtocolError),
-    #[error("the answer does not decode: {0}")]
+    #[error("the answer does not decode")]
     Undecodable(#[from] prost::DecodeError),
-    #[error("the stream broke: {0}")]
+    #[error("the stream broke")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
     RequestTooLarge(#[from] PacketTooLarge),

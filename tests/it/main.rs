@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stderr,
     unreachable_pub,
     reason = "a test that meets something unexpected has failed, and nothing imports this binary"
 )]

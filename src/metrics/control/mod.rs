@@ -112,6 +112,11 @@ impl ControlMetrics {
         self.boundary_logs.inc_by(logs);
     }
 
+    /// Log entries that were acknowledged.
+    pub(crate) fn acknowledged_logs(&self) -> u64 {
+        self.boundary_logs.get()
+    }
+
     /// Counts lines written to the boundary log output.
     pub fn written(&self, lines: u64) {
         self.boundary_written.inc_by(lines);
@@ -130,11 +135,6 @@ impl ControlMetrics {
         self.rpcs
             .with_label_values(&[method.label(), outcome.label()])
             .get()
-    }
-
-    /// Log entries that were acknowledged.
-    pub(crate) fn acknowledged_logs(&self) -> u64 {
-        self.boundary_logs.get()
     }
 
     /// Rules that were broken so.

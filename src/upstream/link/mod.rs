@@ -22,6 +22,7 @@ use super::settings::{Settings, TokenSource};
 use super::tls::Tls;
 use super::{Outcome, Rpc, Upstream, unary};
 use crate::backoff::Backoff;
+use crate::logging::ErrorChain;
 use crate::metrics::{DialOutcome, UpstreamMetrics};
 use outage::Outage;
 
@@ -204,7 +205,7 @@ impl Driver {
         let dialled = timeout(DIAL_LIMIT, self.dial(&settings)).await;
         let mut ws = dialled
             .unwrap_or(Err(DialError::Timeout(DIAL_LIMIT)))
-            .map_err(|error| crate::logging::ErrorChain(&error).to_string())?;
+            .map_err(|error| ErrorChain(&error).to_string())?;
         // The answer is known; whether the goodbye is heard changes nothing.
         timeout(DIAL_LIMIT, ws.close(None))
             .await
@@ -322,7 +323,7 @@ impl Driver {
         if matches!(outcome, Some(DialOutcome::Unauthorized | DialOutcome::Tls)) {
             self.known = None;
         }
-        self.outage.failed(outcome, error);
+        self.outage.failed(outcome, &ErrorChain(error));
     }
 
     /// Runs a session in a task of its own, and offers it to calls until it ends.

@@ -1,7 +1,8 @@
+use crate::wire::yamux::PIECE;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{DuplexStream, duplex};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -19,7 +20,7 @@ const ROOMY: usize = 1 << 20;
 struct Bench {
     session: Session,
     stop: CancellationToken,
-    driver: JoinHandle<Ended>,
+    driver: JoinSet<Ended>,
     begun: Instant,
 }
 
@@ -30,7 +31,7 @@ async fn bench(buffer: usize) -> (Bench, Ws) {
     let far = WebSocketStream::from_raw_socket(far, Role::Server, Some(ws::config())).await;
     let (session, driver) = Session::new(near, 1);
     let stop = CancellationToken::new();
-    let driver = tokio::spawn(driver.run(stop.clone()));
+    let driver = JoinSet::from_iter([driver.run(stop.clone())]);
     (
         Bench {
             session,
@@ -43,8 +44,8 @@ async fn bench(buffer: usize) -> (Bench, Ws) {
 }
 
 /// Reads on, which answers pings and closes, and counts the pings until the connection ends.
-fn attend(mut far: Ws) -> JoinHandle<(usize, Option<CloseCode>)> {
-    tokio::spawn(async move {
+fn attend(mut far: Ws) -> JoinSet<(usize, Option<CloseCode>)> {
+    let attendance = async move {
         let (mut pings, mut code) = (0, None);
         while let Some(Ok(message)) = far.next().await {
             match message {
@@ -54,7 +55,17 @@ fn attend(mut far: Ws) -> JoinHandle<(usize, Option<CloseCode>)> {
             }
         }
         (pings, code)
-    })
+    };
+    JoinSet::from_iter([attendance])
+}
+
+/// What the one task of a set came to.
+async fn end<T: 'static>(mut task: JoinSet<T>) -> T {
+    task.join_next().await.unwrap().unwrap()
+}
+
+fn runs<T: 'static>(task: &mut JoinSet<T>) -> bool {
+    task.try_join_next().is_none()
 }
 
 async fn call(session: &Session) -> Outcome {
@@ -69,7 +80,7 @@ async fn call(session: &Session) -> Outcome {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_falls_silent_is_dead_after_20_seconds() {
     let (bench, _far) = bench(ROOMY).await;
-    let ended = bench.driver.await.unwrap();
+    let ended = end(bench.driver).await;
     assert!(matches!(ended, Ended::Silent(_)), "{ended}");
     assert_eq!(bench.begun.elapsed().as_secs(), 20);
 }
@@ -79,7 +90,7 @@ async fn silence_counts_from_the_last_sign_of_life() {
     let (bench, mut far) = bench(ROOMY).await;
     tokio::time::sleep(Duration::from_secs(15)).await;
     far.send(Message::Binary(Bytes::new())).await.unwrap();
-    let ended = bench.driver.await.unwrap();
+    let ended = end(bench.driver).await;
     assert!(matches!(ended, Ended::Silent(_)), "{ended}");
     assert_eq!(bench.begun.elapsed().as_secs(), 35);
 }
@@ -87,35 +98,35 @@ async fn silence_counts_from_the_last_sign_of_life() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_dead_all_the_same() {
     let (bench, _far) = bench(64).await;
-    let (outcome, ended) = tokio::join!(call(&bench.session), bench.driver);
-    assert!(matches!(ended.unwrap(), Ended::Silent(_)));
+    let (outcome, ended) = tokio::join!(call(&bench.session), end(bench.driver));
+    assert!(matches!(ended, Ended::Silent(_)));
     assert!(matches!(outcome, Outcome::Ambiguous(_)), "{outcome:?}");
     assert_eq!(bench.begun.elapsed().as_secs(), 20);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_lives_by_a_ping_each_ten_seconds_and_closes_with_1000() {
-    let (bench, far) = bench(ROOMY).await;
+    let (mut bench, far) = bench(ROOMY).await;
     let far = attend(far);
     tokio::time::sleep(Duration::from_secs(305)).await;
-    assert!(!bench.driver.is_finished());
+    assert!(runs(&mut bench.driver));
     bench.stop.cancel();
-    assert!(matches!(bench.driver.await.unwrap(), Ended::Here));
-    let (pings, code) = far.await.unwrap();
+    assert!(matches!(end(bench.driver).await, Ended::Here));
+    let (pings, code) = end(far).await;
     assert_eq!((pings, code), (30, Some(CloseCode::Normal)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_closed_when_nobody_uses_it_any_more() {
-    let (bench, far) = bench(ROOMY).await;
+    let (mut bench, far) = bench(ROOMY).await;
     let far = attend(far);
     let other = bench.session.clone();
     drop(bench.session);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(!bench.driver.is_finished());
+    assert!(runs(&mut bench.driver));
     drop(other);
-    assert!(matches!(bench.driver.await.unwrap(), Ended::Here));
-    assert_eq!(far.await.unwrap().1, Some(CloseCode::Normal));
+    assert!(matches!(end(bench.driver).await, Ended::Here));
+    assert_eq!(end(far).await.1, Some(CloseCode::Normal));
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,14 +134,14 @@ async fn a_close_that_is_not_answered_takes_5_seconds() {
     for buffer in [ROOMY, 8] {
         let (bench, _far) = bench(buffer).await;
         bench.stop.cancel();
-        assert!(matches!(bench.driver.await.unwrap(), Ended::Here));
+        assert!(matches!(end(bench.driver).await, Ended::Here));
         assert_eq!(bench.begun.elapsed().as_secs(), 5);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_ends_after_30_seconds_and_the_session_goes_on() {
-    let (bench, far) = bench(ROOMY).await;
+    let (mut bench, far) = bench(ROOMY).await;
     let far = attend(far);
     let outcome = call(&bench.session).await;
     assert_eq!(
@@ -139,9 +150,9 @@ async fn a_call_without_an_answer_ends_after_30_seconds_and_the_session_goes_on(
     );
     assert_eq!(bench.begun.elapsed().as_secs(), 30);
     assert!(!bench.session.has_answered());
-    assert!(!bench.driver.is_finished());
+    assert!(runs(&mut bench.driver));
     bench.stop.cancel();
-    far.await.unwrap();
+    end(far).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +172,7 @@ async fn a_call_that_finds_no_place_was_certainly_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn abandoned_calls_never_add_up_to_more_streams_than_yamux_allows() {
     // The socket takes nothing, so yamux forgets no stream that has been written to.
-    let (bench, _far) = bench(8).await;
+    let (mut bench, _far) = bench(8).await;
     let mut abandoned = 0;
     loop {
         let attempt = tokio::time::timeout(Duration::from_millis(1), call(&bench.session)).await;
@@ -174,12 +185,12 @@ async fn abandoned_calls_never_add_up_to_more_streams_than_yamux_allows() {
         }
     }
     assert_eq!(abandoned, MAX_ABANDONED);
-    assert!(!bench.driver.is_finished());
+    assert!(runs(&mut bench.driver));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_the_peer_opens_is_reset() {
-    let (bench, mut far) = bench(ROOMY).await;
+    let (mut bench, mut far) = bench(ROOMY).await;
     let open = [0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0];
     far.send(Message::Binary(Bytes::copy_from_slice(&open)))
         .await
@@ -194,7 +205,7 @@ async fn a_stream_that_the_peer_opens_is_reset() {
             end => panic!("{end:?} after {received:02x?}"),
         }
     }
-    assert!(!bench.driver.is_finished());
+    assert!(runs(&mut bench.driver));
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,29 +213,29 @@ async fn what_the_peer_breaks_is_named() {
     fn raw(bytes: &'static [u8]) -> Message {
         Message::Binary(Bytes::from_static(bytes))
     }
-    async fn end(message: Message) -> String {
+    async fn ending(message: Message) -> String {
         let (bench, mut far) = bench(ROOMY).await;
         far.send(message).await.unwrap();
         let far = attend(far);
-        let ended = bench.driver.await.unwrap();
+        let ended = end(bench.driver).await;
         drop(bench.session);
-        far.await.unwrap();
+        end(far).await;
         ended.to_string()
     }
     assert_eq!(
-        end(Message::text("x")).await,
+        ending(Message::text("x")).await,
         "text message received, expected binary"
     );
     assert_eq!(
-        end(raw(&[0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])).await,
+        ending(raw(&[0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])).await,
         "closed by the control plane"
     );
     assert_eq!(
-        end(raw(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])).await,
+        ending(raw(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])).await,
         "decode error: unknown version: 1"
     );
     assert_eq!(
-        end(Message::Close(None)).await,
+        ending(Message::Close(None)).await,
         "closed by the peer without a close code"
     );
 }
@@ -262,7 +273,7 @@ async fn a_long_request_fills_the_window_in_whole_pieces() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_dropped_unused_was_opened_and_is_reset() {
-    let (bench, mut far) = bench(ROOMY).await;
+    let (mut bench, mut far) = bench(ROOMY).await;
     drop(bench.session.open().await.unwrap());
     let mut bytes = Vec::new();
     while let Ok(message) = tokio::time::timeout(Duration::from_secs(1), far.next()).await {
@@ -281,5 +292,5 @@ async fn a_stream_that_is_dropped_unused_was_opened_and_is_reset() {
             &[0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0]
         ]
     );
-    assert!(!bench.driver.is_finished());
+    assert!(runs(&mut bench.driver));
 }

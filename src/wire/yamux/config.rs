@@ -6,9 +6,9 @@ use yamux::{Config, DEFAULT_CREDIT};
 /// pass 1 MiB, the largest frame that the crate takes: a Go peer fills a window with one frame.
 const WINDOW_GROWTH: usize = 768 << 10;
 
-/// Bytes of one frame as written here: a quarter of the window that a Go peer grants. It returns credit only once
-/// half of the window has been read (hashicorp/yamux stream.go), so what it has read of pieces of another
-/// size would be held back in part, and a long way would be filled by little more than half.
+/// Bytes of one frame: a quarter of the window that a Go peer grants. It returns credit only once half of the
+/// window has been read (hashicorp/yamux stream.go), so what it has read of pieces of another size would be held
+/// back in part, and a long way would be filled by little more than half.
 pub const PIECE: usize = 64 << 10;
 
 /// For a session in which the multiplexer knows at most `max_streams` streams; one more ends it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use weir::backoff::Schedule;
@@ -55,7 +55,7 @@ struct Link {
     upstream: WebSocketUpstream,
     metrics: Metrics,
     stop: CancellationToken,
-    driver: JoinHandle<()>,
+    driver: JoinSet<()>,
 }
 
 impl Link {
@@ -63,7 +63,7 @@ impl Link {
         let metrics = Metrics::new().unwrap();
         let (upstream, driver) = WebSocketUpstream::new(settings, metrics.upstream.clone());
         let stop = CancellationToken::new();
-        let driver = tokio::spawn(driver.run(stop.clone()));
+        let driver = JoinSet::from_iter([driver.run(stop.clone())]);
         Self {
             upstream,
             metrics,
@@ -130,12 +130,10 @@ impl Link {
     }
 
     /// Stops in order.
-    async fn stop(self) {
+    async fn stop(mut self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.driver)
-            .await
-            .expect("the stop is bounded")
-            .unwrap();
+        let stopped = tokio::time::timeout(PATIENCE, self.driver.join_next()).await;
+        stopped.expect("the stop is bounded").unwrap().unwrap();
     }
 }
 
