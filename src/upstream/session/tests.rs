@@ -10,7 +10,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::*;
 use crate::upstream::{Outcome, Rpc, unary};
 use crate::wire::ws;
-use crate::wire::yamux::PIECE;
 
 type Ws = WebSocketStream<DuplexStream>;
 
