@@ -93,7 +93,7 @@ async fn end(buffer: &Buffer, batches: usize) {
         let mut cargo = buffer.take(u64::MAX).await;
         let all = cargo.len();
         buffer.ledger().forwarded(cargo.remove_front(all));
-        if let Some(lane) = buffer.settle(cargo) {
+        if let Some(lane) = buffer.settle(cargo, 1) {
             buffer.rouse(lane);
         }
         left -= all;

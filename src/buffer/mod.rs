@@ -102,12 +102,12 @@ impl Buffer {
 
     /// Ends a cargo: what is left in it waits again in its old place.
     ///
-    /// A lane that has nothing more to give rests, so that what comes next can come together. It is returned,
-    /// and gives again after [`Self::rouse`].
+    /// A lane in which fewer than `backlog` batches wait rests, so that more can come together. It is returned, and
+    /// gives again after [`Self::rouse`].
     #[must_use = "a lane that rests gives nothing until it is roused"]
-    pub fn settle(&self, cargo: Cargo) -> Option<LaneKey> {
+    pub fn settle(&self, cargo: Cargo, backlog: usize) -> Option<LaneKey> {
         let mut state = self.state();
-        let resting = state.queue.settle(cargo);
+        let resting = state.queue.settle(cargo, backlog);
         if state.closed {
             self.drop_all(&mut state, DropReason::Shutdown);
         }

@@ -27,7 +27,7 @@ async fn forward(buffer: &Buffer) -> Vec<u64> {
 
 /// Ends a cargo, and lets its lane give again.
 fn settle(buffer: &Buffer, cargo: Cargo) {
-    if let Some(lane) = buffer.settle(cargo) {
+    if let Some(lane) = buffer.settle(cargo, 1) {
         buffer.rouse(lane);
     }
 }
@@ -140,7 +140,7 @@ async fn what_comes_back_is_delivered_before_what_came_later() {
 }
 
 #[tokio::test]
-async fn a_lane_that_gave_all_rests_until_it_is_roused() {
+async fn a_lane_without_a_backlog_rests_until_it_is_roused() {
     let buffer = buffer(
         Limits {
             max_batches: 9,
@@ -151,7 +151,7 @@ async fn a_lane_that_gave_all_rests_until_it_is_roused() {
     buffer.receive(arrival(b"s", 1)).await;
     let mut cargo = buffer.take(u64::MAX).await;
     buffer.ledger().forwarded(cargo.remove_front(1));
-    let resting = buffer.settle(cargo).expect("nothing is left");
+    let resting = buffer.settle(cargo, 1).expect("nothing is left");
     buffer.receive(arrival(b"s", 2)).await;
     buffer.receive(arrival(b"t", 3)).await;
     assert_eq!(forward(&buffer).await, [3], "other lanes give");

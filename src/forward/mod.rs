@@ -24,10 +24,13 @@ use retry::{Attempt, Delivery, Verdict, verdict};
 /// peer accepts without queueing (256 streams), and it bounds the frame buffers in use.
 pub const MAX_LANES_IN_FLIGHT: usize = 32;
 
-/// How long a lane rests after a request that left nothing waiting. A lone batch goes up at once; a steady trickle
-/// goes up in at most a hundred requests a second, whose cost is then that of ten batches and not of each. No log is
-/// read by anybody within this time.
+/// How long a lane rests after a request, unless a backlog waits. A lone batch goes up at once; a steady trickle goes
+/// up in at most a hundred requests a second, whose cost is then shared by all that came meanwhile. No log is read by
+/// anybody within this time.
 const LANE_REST: Duration = Duration::from_millis(10);
+
+/// As many batches in wait are worth a request of their own: some 40 KiB of full ones.
+const BACKLOG: usize = 16;
 
 /// How the forwarder behaves.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +163,7 @@ impl<U: Upstream> Forwarder<U> {
                 }
             }
         }
-        if let Some(lane) = self.buffer.settle(cargo) {
+        if let Some(lane) = self.buffer.settle(cargo, BACKLOG) {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}

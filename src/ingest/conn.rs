@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rustix::net::Shutdown;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
+use tokio::net::unix::ReadHalf;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,34 +34,35 @@ const MAX_SHARE: usize = 8;
 /// Reads a sender until it closes, fails or breaks the framing. After `closing` nothing more is taken from it, and
 /// what the kernel holds already is read to the end.
 pub(super) async fn serve(
-    stream: UnixStream,
+    mut stream: UnixStream,
     seat: Seat,
     stage: Arc<Stage>,
     closing: CancellationToken,
 ) {
     let _open = stage.metrics.connection();
-    let mut reading = pin!(read(&stream, &seat, &stage));
+    let (reader, other_half) = stream.split();
+    let mut reading = pin!(read(reader, &seat, &stage));
     tokio::select! {
         biased;
         () = &mut reading => return,
         () = closing.cancelled() => {}
     }
-    match rustix::net::shutdown(&stream, Shutdown::Read) {
+    match rustix::net::shutdown(other_half.as_ref(), Shutdown::Read) {
         Ok(()) => reading.await,
         // Without it the end might never come.
         Err(error) => tracing::warn!(pid = seat.pid(), %error, "cannot end a connection in order"),
     }
 }
 
-async fn read(stream: &UnixStream, seat: &Seat, stage: &Stage) {
+async fn read(mut stream: ReadHalf<'_>, seat: &Seat, stage: &Stage) {
     // Holds the start of a frame whose rest has not come; without one it holds no memory.
     let mut unread = BytesMut::new();
     let failure = loop {
-        match fill(stream, &mut unread).await {
-            Ok(0) => break None,
-            Ok(_) => {}
+        let filled = match fill(&mut stream, &mut unread).await {
+            Ok(Filled::End) => break None,
+            Ok(filled) => filled,
             Err(error) => break Some(error),
-        }
+        };
         let mut turn = Turn {
             seat,
             stage,
@@ -74,29 +77,40 @@ async fn read(stream: &UnixStream, seat: &Seat, stage: &Stage) {
             // Closed without another look: past this header no frame can be found.
             return refuse(fault, seat, stage);
         }
-        yield_now().await;
+        // Without more to read the next wait lets the others have their turn.
+        if filled == Filled::InPart {
+            yield_now().await;
+        }
     };
     end(&unread, failure, seat, stage);
 }
 
-/// Waits until the kernel holds something, and appends at most a chunk of it to `unread`; 0 at the end.
+/// What a read left in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    /// Nothing, at the time.
+    Whole,
+    /// More, maybe.
+    InPart,
+    /// Nothing, for good.
+    End,
+}
+
+/// Waits until the kernel holds something, and appends at most a chunk of it to `unread`.
 ///
 /// Reserves what the kernel holds, never what a header announces: a batch that comes alone has a chunk of its own
-/// size, and a sender that is silent has none.
-async fn fill(stream: &UnixStream, unread: &mut BytesMut) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        let waiting = usize::try_from(rustix::io::ioctl_fionread(stream)?).unwrap_or(CHUNK);
-        unread.reserve(waiting.clamp(1, CHUNK));
-        match stream.try_read_buf(unread) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-        if unread.is_empty() {
-            *unread = BytesMut::new();
-        }
-    }
+/// size, and a sender that is silent has none. A byte more than it holds makes the read a short one, after which
+/// the runtime knows without another call that there is nothing more.
+async fn fill(stream: &mut ReadHalf<'_>, unread: &mut BytesMut) -> io::Result<Filled> {
+    stream.readable().await?;
+    let waiting = usize::try_from(rustix::io::ioctl_fionread(stream.as_ref())?).unwrap_or(CHUNK);
+    unread.reserve(waiting.min(CHUNK) + 1);
+    let room = unread.capacity() - unread.len();
+    Ok(match stream.read_buf(unread).await? {
+        0 => Filled::End,
+        read if read < room => Filled::Whole,
+        _ => Filled::InPart,
+    })
 }
 
 /// What is done with one chunk.

@@ -197,10 +197,10 @@ impl Queue {
 
     /// Ends a cargo: what is left in it waits again, at its old place, and the room of what is not is free.
     ///
-    /// A lane that has nothing more to give rests, so that what comes next can come together. It is returned,
-    /// and gives again after [`Self::rouse`].
+    /// A lane in which fewer than `backlog` batches wait rests, so that more can come together. It is returned, and
+    /// gives again after [`Self::rouse`].
     #[must_use = "a lane that rests gives nothing until it is roused"]
-    pub fn settle(&mut self, cargo: Cargo) -> Option<LaneKey> {
+    pub fn settle(&mut self, cargo: Cargo, backlog: usize) -> Option<LaneKey> {
         let Cargo {
             lane: key,
             batches,
@@ -215,7 +215,7 @@ impl Queue {
             lane.waiting.push_front(arrived);
             self.waiting.insert(arrived, batch);
         }
-        lane.rests = lane.waiting.is_empty();
+        lane.rests = lane.waiting.len() < backlog;
         let resting = lane.rests.then(|| key.clone());
         self.refresh(key);
         resting

@@ -182,7 +182,7 @@ async fn forward_all(buffer: Arc<Buffer>) {
 fn forward(buffer: &Buffer, mut cargo: Cargo) {
     let all = cargo.len();
     buffer.ledger().forwarded(cargo.remove_front(all));
-    if let Some(lane) = buffer.settle(cargo) {
+    if let Some(lane) = buffer.settle(cargo, 1) {
         buffer.rouse(lane);
     }
 }

@@ -101,7 +101,7 @@ fn churn(buffer: &Arc<Buffer>, done: &AtomicBool) {
                 .for_each(|batch| batch.mark_ambiguous()),
         }
         ledger.land(cargo.front_mut(usize::MAX));
-        if let Some(lane) = buffer.settle(cargo) {
+        if let Some(lane) = buffer.settle(cargo, 1) {
             buffer.rouse(lane);
         }
     }
