@@ -1,8 +1,8 @@
 //! The embedded control plane: takes agents over WebSocket, answers the agent service, writes boundary logs.
 //!
-//! From the bytes up: [`connection`] (HTTP, and whether it becomes a session: [`handshake`]), [`session`] (yamux),
-//! [`rpc`] (dRPC), [`service`] (the methods, whatever the transport), [`boundary_log`]. Imports nothing of the
-//! sidecar's own stages.
+//! From the bytes up: `connection` (HTTP, and whether it becomes a session: `handshake`), `session` (yamux), `rpc`
+//! (dRPC), `service` (the methods, whatever the transport), `boundary_log`. Imports nothing of the sidecar's own
+//! stages.
 
 mod agents;
 mod boundary_log;

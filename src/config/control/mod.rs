@@ -1,6 +1,7 @@
 //! Configuration of the embedded control plane.
 
 mod agents;
+mod file;
 pub(crate) mod setting;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::Log;
 pub use agents::{AgentSpec, AgentToken, Labels, ScriptSpec};
-pub(super) use agents::{MAX_FILE_BYTES, parse_file};
+pub(super) use file::{MAX_FILE_BYTES, parse_file};
 
 /// The configuration of a control plane; every value of one that was resolved is checked.
 #[derive(Clone, Debug)]

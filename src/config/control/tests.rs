@@ -308,13 +308,10 @@ fn a_file_that_is_none_of_agents_is_refused() {
 fn a_token_is_a_uuid_and_is_compared_whole() {
     let token = AgentToken::parse(TOKEN).unwrap();
     assert!(token.is(&AgentToken::parse(&TOKEN.to_uppercase()).unwrap()));
-    for at in (0..TOKEN.len()).filter(|at| !TOKEN[*at..].starts_with('-')) {
-        let other = if TOKEN[at..].starts_with('0') {
-            "1"
-        } else {
-            "0"
-        };
-        let changed = [&TOKEN[..at], other, &TOKEN[at + 1..]].concat();
+    for at in (0..TOKEN.len()).filter(|at| ![8, 13, 18, 23].contains(at)) {
+        let mut changed = TOKEN.to_owned().into_bytes();
+        changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+        let changed = String::from_utf8(changed).unwrap();
         assert!(
             !token.is(&AgentToken::parse(&changed).unwrap()),
             "{changed}"
@@ -325,7 +322,7 @@ fn a_token_is_a_uuid_and_is_compared_whole() {
     for text in [
         "",
         "x",
-        &TOKEN[1..],
+        TOKEN.trim_start_matches('6'),
         &braced,
         &plain,
         &TOKEN.replace('f', "é"),

@@ -170,7 +170,8 @@ async fn the_timing_of_a_script_is_checked() {
         seconds: ZERO_SECONDS,
         nanos: 0,
     });
-    let faults: [(&str, &dyn Fn(&mut Timing)); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut Timing);
+    let faults: [(&str, Change<'_>); 9] = [
         ("15 bytes", &|t| t.script_id = Bytes::from_static(&[7; 15])),
         ("start time", &|t| t.start = None),
         ("start time", &|t| t.start = zero),

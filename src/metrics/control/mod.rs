@@ -148,11 +148,6 @@ impl ControlMetrics {
             .with_label_values(&[refusal.label()])
             .get()
     }
-
-    /// Sessions that ended so.
-    pub(crate) fn sessions_ended(&self, end: SessionEnd) -> u64 {
-        self.sessions_ended.with_label_values(&[end.label()]).get()
-    }
 }
 
 /// Something that is there, as its gauge sees it.
