@@ -18,7 +18,7 @@ use super::coderd::{TOKEN, program};
 use super::http::exchange;
 use super::page::Page;
 use super::plane::{Delivered, Plane};
-use super::sender::hex;
+use super::sender::{hex, message};
 use super::wait::wait_for;
 
 /// A running control plane of Weir's own; ends with this.
@@ -211,8 +211,7 @@ fn output_in(directory: &TempDir) -> PathBuf {
 fn on_the_wire(line: &Value) -> Vec<u8> {
     let text = |field: &str| line[field].as_str().expect("a text");
     let time: prost_types::Timestamp = text("time").parse().expect("RFC 3339");
-    let mut entry = Vec::new();
-    LogEntry {
+    message(&LogEntry {
         allowed: text("decision") == "allow",
         seconds: time.seconds,
         nanos: time.nanos,
@@ -220,12 +219,7 @@ fn on_the_wire(line: &Value) -> Vec<u8> {
         method: text("http_method"),
         url: text("http_url"),
         matched_rule: text("matched_rule"),
-    }
-    .put(&mut entry);
-    // Behind the key and the length of the field.
-    let mut message = &entry[1..];
-    prost::encoding::decode_varint(&mut message).expect("a length");
-    message.to_vec()
+    })
 }
 
 /// Runs the Go agent to its end. `None` when Go is not installed and tests may go without it.
