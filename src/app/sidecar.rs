@@ -27,8 +27,9 @@ use crate::upstream::WebSocketUpstream;
 /// How long the link may take to close in order after the drain. Nothing depends on it any more.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often the data path shows that it makes progress. Rare enough to cost an idle machine nothing.
-const BEAT: Duration = Duration::from_secs(5);
+/// How often the data path shows that it makes progress. Rare, because each beat wakes an idle process some three
+/// times: the runtime brings a long sleep to its end in steps.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// Who tells the sidecar what to do.
 pub(crate) enum Orders<'a> {

@@ -176,8 +176,11 @@ impl Buffer {
             return Ok(());
         }
         state.queue.push(batch)?;
+        let gives = state.queue.can_give();
         drop(state);
-        self.arrived.notify_one();
+        if gives {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 

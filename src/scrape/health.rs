@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Without a beat for this long the data path counts as stuck: six beats of the usual 5 s, so that a few that
+/// Without a beat for this long the data path counts as stuck: three beats of the usual 10 s, so that a few that
 /// come late on a busy machine cost nobody a restart.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 

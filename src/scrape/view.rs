@@ -76,7 +76,7 @@ impl View {
         self.health.enter(phase);
     }
 
-    /// To be called by the runtime of the data path every 5 s, and by nothing else: while this is not called, the
+    /// To be called by the runtime of the data path every 10 s, and by nothing else: while this is not called, the
     /// data path counts as stuck.
     pub fn beat(&self, now: Instant) {
         self.health.beat(now);

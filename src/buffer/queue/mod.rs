@@ -229,6 +229,11 @@ impl Queue {
         self.refresh(key);
     }
 
+    /// Whether [`Self::take`] would give something.
+    pub fn can_give(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// Whether nothing waits and nothing is out.
     pub fn is_idle(&self) -> bool {
         self.used.batches == 0

@@ -249,6 +249,7 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
             .min();
         prop_assert_eq!(queue.oldest(), oldest.map(|id| arrives(start, id)));
         prop_assert_eq!(queue.is_idle(), oldest.is_none());
+        prop_assert_eq!(queue.can_give(), !model.turns.is_empty());
         prop_assert_eq!(ledger.snapshot().in_memory.batches, model.used().0 as u64);
         prop_assert_eq!(ledger.snapshot().imbalance(), 0);
     }

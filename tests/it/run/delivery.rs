@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use crate::support::coderd::Coderd;
 use crate::support::page::Page;
-use crate::support::plane::ControlPlane;
+use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session, hex, unhex};
 use crate::support::sidecar::Sidecar;
 
@@ -84,8 +84,13 @@ async fn the_books_balance_at_every_scrape_while_logs_pass() {
     the_books_balance(&coderd).await;
 }
 
+#[tokio::test]
+async fn the_books_balance_with_our_own_control_plane_too() {
+    the_books_balance(&WeirPlane::start()).await;
+}
+
 /// Scrapes in a tight loop, in turn on both addresses, while eight sessions send.
-pub async fn the_books_balance(plane: &impl ControlPlane) {
+async fn the_books_balance(plane: &impl Plane) {
     const BATCHES: u64 = 2_000;
     let sidecar = Sidecar::builder(plane.url())
         .flag("--when-full", "block")

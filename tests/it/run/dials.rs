@@ -9,7 +9,7 @@ use url::Url;
 use super::nobody;
 use crate::support::certificates::Certificates;
 use crate::support::coderd::{Coderd, TOKEN};
-use crate::support::plane::ControlPlane as _;
+use crate::support::plane::Plane as _;
 use crate::support::proxy::Proxy;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;

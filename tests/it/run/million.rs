@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::coderd::Coderd;
-use crate::support::plane::ControlPlane;
+use crate::support::plane::Plane as _;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
 

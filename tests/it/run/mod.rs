@@ -3,7 +3,7 @@
 //!
 //! Every page that a test scrapes is checked for the conservation law; see `support::page`.
 
-pub mod delivery;
+mod delivery;
 mod dials;
 mod million;
 mod outages;

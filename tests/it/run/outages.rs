@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::coderd::Coderd;
-use crate::support::plane::{ControlPlane as _, Delivered};
+use crate::support::plane::{Delivered, Plane as _};
 use crate::support::sender::{BATCH, Sender, Session};
 use crate::support::sidecar::Sidecar;
 

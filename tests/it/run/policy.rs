@@ -5,7 +5,7 @@ use serde_json::json;
 use super::nobody;
 use crate::support::coderd::Coderd;
 use crate::support::page::Page;
-use crate::support::plane::{ControlPlane, Delivered};
+use crate::support::plane::{Delivered, Plane as _};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Builder, Sidecar, held};
 

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::nobody;
 use crate::support::coderd::Coderd;
-use crate::support::plane::ControlPlane as _;
+use crate::support::plane::Plane as _;
 use crate::support::sender::{Sender, Session, unhex};
 use crate::support::sidecar::Sidecar;
 

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::nobody;
 use crate::support::coderd::{Coderd, TOKEN};
-use crate::support::plane::ControlPlane as _;
+use crate::support::plane::Plane as _;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
 

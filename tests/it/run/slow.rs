@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::nobody;
 use crate::support::coderd::Coderd;
-use crate::support::plane::ControlPlane as _;
+use crate::support::plane::Plane as _;
 use crate::support::sender::{Sender, Session, unhex};
 use crate::support::sidecar::Sidecar;
 

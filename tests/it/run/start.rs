@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::nobody;
 use crate::support::coderd::Coderd;
-use crate::support::plane::ControlPlane as _;
+use crate::support::plane::Plane as _;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Builder, Sidecar};
 

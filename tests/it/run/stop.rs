@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::nobody;
 use crate::support::coderd::Coderd;
-use crate::support::plane::ControlPlane;
+use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Ended, Sidecar};
 
@@ -19,11 +19,16 @@ fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
 
 #[tokio::test]
 async fn a_stop_delivers_what_is_held() {
+    delivers_what_is_held(&WeirPlane::start()).await;
     let Some(coderd) = Coderd::start(&["-rtt", "40ms"]) else {
         return;
     };
+    delivers_what_is_held(&coderd).await;
+}
+
+async fn delivers_what_is_held(plane: &impl Plane) {
     for signal in [Signal::TERM, Signal::INT] {
-        let sidecar = Sidecar::builder(&coderd.url).start().await;
+        let sidecar = Sidecar::builder(plane.url()).start().await;
         let mut session = Session::new(&format!("{signal:?}"));
         let mut sender = Sender::connect(&sidecar.socket).await;
         for _ in 0..200 {
@@ -33,11 +38,11 @@ async fn a_stop_delivers_what_is_held() {
         let ended = sidecar.end().await;
         assert_eq!(ended.code(), Some(0), "{}", ended.log());
         assert_eq!(ended.number("forwarded_logs"), 2_000);
-        assert_eq!(coderd.delivered(&session.id).await, session.whole());
+        assert_eq!(plane.delivered(&session.id).await, session.whole());
         // It read to the end and then let go: the sender knows at its next write.
         sender.try_send(&session.batch()).await.unwrap_err();
     }
-    coderd.expect_clean_wire().await;
+    plane.expect_clean_wire().await;
 }
 
 #[tokio::test]
@@ -87,6 +92,32 @@ async fn a_stop_that_has_nothing_to_deliver_waits_for_nobody() {
         .await;
     let _idle = Sender::connect(&sidecar.socket).await;
     sidecar.stop_clean().await;
+}
+
+#[tokio::test]
+async fn who_waits_in_the_backlog_at_a_stop_is_heard() {
+    let Some(coderd) = Coderd::start(&[]) else {
+        return;
+    };
+    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    sidecar.connected().await;
+    // Nothing is accepted before it is to stop.
+    sidecar.signal(Signal::STOP);
+    let mut sessions: Vec<_> = (0..200).map(|at| Session::new(&format!("s{at}"))).collect();
+    let mut senders = Vec::new();
+    for session in &mut sessions {
+        let mut sender = Sender::connect(&sidecar.socket).await;
+        sender.send(&session.batch()).await;
+        senders.push(sender);
+    }
+    sidecar.signal(Signal::TERM);
+    sidecar.signal(Signal::CONT);
+    let ended = sidecar.end().await;
+    assert_eq!(ended.code(), Some(0), "{}", ended.log());
+    assert_eq!(ended.number("forwarded_logs"), 2_000);
+    for session in &sessions {
+        assert_eq!(coderd.delivered(&session.id).await, session.whole());
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::http::exchange;
-use super::plane::{ControlPlane, Delivered};
+use super::plane::{Delivered, Plane};
 use super::wait::wait_for;
 
 /// The token that the server accepts unless told otherwise.
@@ -134,7 +134,7 @@ impl Coderd {
     }
 }
 
-impl ControlPlane for Coderd {
+impl Plane for Coderd {
     fn url(&self) -> &Url {
         &self.url
     }

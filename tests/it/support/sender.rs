@@ -108,10 +108,7 @@ impl Session {
         }
         .put(&mut entry);
         self.logs += 1;
-        // The account of a control plane begins behind the key and the length of the field.
-        let mut message = &entry[1..];
-        prost::encoding::decode_varint(&mut message).expect("a length");
-        self.sent.update(message);
+        self.sent.update(inside(&entry));
         entry
     }
 
@@ -125,6 +122,20 @@ impl Session {
             sha256: hex(sum.as_ref()),
         }
     }
+}
+
+/// A log as an encoded message of its own.
+pub fn message(log: &LogEntry<'_>) -> Vec<u8> {
+    let mut entry = Vec::new();
+    log.put(&mut entry);
+    inside(&entry).to_vec()
+}
+
+/// The message in a field, behind its key and its length.
+fn inside(field: &[u8]) -> &[u8] {
+    let mut message = &field[1..];
+    prost::encoding::decode_varint(&mut message).expect("a length");
+    message
 }
 
 /// Bytes in hex.

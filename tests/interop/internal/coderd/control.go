@@ -118,7 +118,8 @@ func (s *Server) strike(fault Fault) error {
 	}
 	var failed error
 	for _, c := range s.live() {
-		if err := c.strike(fault); err != nil {
+		// One that has ended meanwhile is none to strike.
+		if err := c.strike(fault); err != nil && !c.link.gone() && !c.session.IsClosed() {
 			failed = err
 		}
 	}
