@@ -113,8 +113,8 @@ async fn play(
 
 /// The control plane is away for the middle fifth of a round.
 fn is_outage(elapsed: Duration, round: Duration) -> bool {
-    let tenths = elapsed.as_secs_f64() / round.as_secs_f64() % 1.0 * 10.0;
-    (4.0..6.0).contains(&tenths)
+    let within = elapsed.as_millis() % round.as_millis();
+    (round.as_millis() * 2 / 5..round.as_millis() * 3 / 5).contains(&within)
 }
 
 #[cfg(test)]

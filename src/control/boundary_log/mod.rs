@@ -81,13 +81,17 @@ impl BoundaryLog {
         metrics: ControlMetrics,
     ) -> io::Result<(Self, Writer)> {
         match to {
-            BoundaryLogOutput::Stderr => Self::start(io::stderr(), metrics),
-            BoundaryLogOutput::File(path) => Self::start(output::open(path)?, metrics),
+            BoundaryLogOutput::Stderr => Self::start(Whole::new(io::stderr(), false), metrics),
+            BoundaryLogOutput::File(path) => {
+                let file = output::open(path)?;
+                let torn = output::ends_in_a_line(&file)?;
+                Self::start(Whole::new(file, torn), metrics)
+            }
         }
     }
 
     fn start(
-        output: impl Output + Send + 'static,
+        output: Whole<impl Output + Send + 'static>,
         metrics: ControlMetrics,
     ) -> io::Result<(Self, Writer)> {
         let (requests, queue) = mpsc::channel(QUEUE);
@@ -95,7 +99,7 @@ impl BoundaryLog {
         thread::Builder::new()
             .name("weir-boundary".to_owned())
             .spawn(move || {
-                write_all(queue, Whole::new(output), &metrics);
+                write_all(queue, output, &metrics);
                 // Nobody waits when the stop has taken too long.
                 end.send(()).unwrap_or_default();
             })?;

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Stderr, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Something to append to.
@@ -39,9 +39,21 @@ impl Output for Stderr {
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
+        .read(true)
         .append(true)
         .mode(0o600)
         .open(path)
+}
+
+/// Whether a file ends inside a line, because whoever wrote it was killed there.
+pub(super) fn ends_in_a_line(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let Some(last) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else {
+        return Ok(false);
+    };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 /// Appends whole blocks of lines or nothing. Where a failed block cannot be taken back, the next one starts on a line
@@ -53,11 +65,9 @@ pub(super) struct Whole<O> {
 }
 
 impl<O: Output> Whole<O> {
-    pub(super) fn new(output: O) -> Self {
-        Self {
-            output,
-            torn: false,
-        }
+    /// Appends to an output that ends inside a line when it is `torn`.
+    pub(super) fn new(output: O, torn: bool) -> Self {
+        Self { output, torn }
     }
 
     pub(super) fn append(&mut self, block: &[u8]) -> io::Result<()> {

@@ -169,7 +169,7 @@ fn a_time_that_cannot_be_written_is_null() {
 #[test]
 fn a_block_that_fails_leaves_nothing_behind() {
     let output = Scripted::new(&[None, Some(3), None, Some(2), Some(2)], true);
-    let mut whole = Whole::new(output.clone());
+    let mut whole = Whole::new(output.clone(), false);
     for _ in 0..2 {
         assert!(whole.append(b"lost\n").is_err());
         assert_eq!(output.content(), "");
@@ -181,7 +181,7 @@ fn a_block_that_fails_leaves_nothing_behind() {
 #[test]
 fn a_part_that_cannot_be_taken_back_gets_a_line_of_its_own() {
     let output = Scripted::new(&[Some(3), None, None, Some(1), None], false);
-    let mut whole = Whole::new(output.clone());
+    let mut whole = Whole::new(output.clone(), false);
     for content in ["los", "los", "los\n"] {
         assert!(whole.append(b"lost\n").is_err());
         assert_eq!(output.content(), content);
@@ -189,6 +189,26 @@ fn a_part_that_cannot_be_taken_back_gets_a_line_of_its_own() {
     whole.append(b"kept\n").unwrap();
     whole.append(b"too\n").unwrap();
     assert_eq!(output.content(), "los\n\nkept\ntoo\n");
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_of_a_line_gets_a_line_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("boundary.jsonl");
+    for (before, parts) in [("", 0), ("{}\n", 1), ("{}\n{\"time\":\"20", 2)] {
+        std::fs::write(&path, before).unwrap();
+        let (log, writer) =
+            BoundaryLog::open(&BoundaryLogOutput::File(path.clone()), metrics()).unwrap();
+        let (summary, payload) = request(&["https://example.com"]);
+        log.write(&agent(), summary, payload).await.unwrap();
+        drop(log);
+        writer.finish().await;
+        let content = std::fs::read_to_string(&path).unwrap();
+        assert!(content.starts_with(before), "{content}");
+        let line = content.lines().nth(parts).unwrap();
+        serde_json::from_str::<Value>(line).unwrap();
+        assert_eq!(content.lines().count(), parts + 1, "{content}");
+    }
 }
 
 #[tokio::test]
@@ -236,7 +256,8 @@ impl Output for Blocked {
 async fn a_slow_disk_is_an_error_and_what_was_given_up_is_not_written() {
     let (go, wait) = std::sync::mpsc::sync_channel(QUEUE + 2);
     let output = Scripted::default();
-    let (log, writer) = BoundaryLog::start(Blocked(wait, output.clone()), metrics()).unwrap();
+    let (log, writer) =
+        BoundaryLog::start(Whole::new(Blocked(wait, output.clone()), false), metrics()).unwrap();
     let agent = agent();
     let (summary, payload) = request(&["https://example.com/first"]);
     let began = Instant::now();

@@ -3,9 +3,8 @@
 use futures_util::future::join_all;
 
 use crate::support::coderd::Coderd;
-use crate::support::control::Embedded;
 use crate::support::page::Page;
-use crate::support::plane::Plane;
+use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session, hex, unhex};
 use crate::support::sidecar::Sidecar;
 
@@ -87,7 +86,7 @@ async fn the_books_balance_at_every_scrape_while_logs_pass() {
 
 #[tokio::test]
 async fn the_books_balance_with_our_own_control_plane_too() {
-    the_books_balance(&Embedded::start(&[])).await;
+    the_books_balance(&WeirPlane::start()).await;
 }
 
 /// Scrapes in a tight loop, in turn on both addresses, while eight sessions send.

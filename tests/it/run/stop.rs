@@ -5,8 +5,7 @@ use serde_json::json;
 
 use super::nobody;
 use crate::support::coderd::Coderd;
-use crate::support::control::Embedded;
-use crate::support::plane::Plane;
+use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Ended, Sidecar};
 
@@ -20,7 +19,7 @@ fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
 
 #[tokio::test]
 async fn a_stop_delivers_what_is_held() {
-    delivers_what_is_held(&Embedded::start(&[])).await;
+    delivers_what_is_held(&WeirPlane::start()).await;
     let Some(coderd) = Coderd::start(&["-rtt", "40ms"]) else {
         return;
     };
