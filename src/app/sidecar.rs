@@ -16,7 +16,7 @@ use crate::buffer::ledger::Ledger;
 use crate::cli::{Exit, Ready};
 use crate::config::{Config, Faults};
 use crate::forward::Forwarder;
-use crate::ingest::{Ingest, Listener, Senders};
+use crate::ingest::{Claim, Ingest, Listener, Senders};
 use crate::metrics::Metrics;
 use crate::scrape::health::Phase;
 use crate::scrape::{Endpoint, Sources, View};
@@ -121,6 +121,9 @@ impl Sidecar {
         orders: Orders<'_>,
         ready: impl FnOnce(&Ready) -> io::Result<()>,
     ) -> anyhow::Result<Exit> {
+        let claim = listener
+            .claim()
+            .context("cannot keep an eye on the socket")?;
         let settings = settings::upstream(config)?;
         let (upstream, driver) = WebSocketUpstream::new(settings, self.metrics.upstream.clone());
         let endpoint = Endpoint {
@@ -137,7 +140,7 @@ impl Sidecar {
         self.view.enter(Phase::Accepting);
         systemd::ready();
 
-        let stop = Stop::default();
+        let (stop, taken_over) = (Stop::default(), CancellationToken::new());
         let (forward_stop, link_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut ingest = Part::start(
             "audit socket",
@@ -168,7 +171,8 @@ impl Sidecar {
             () = obeyed => Ok(()),
             ended = forward.ended() => ended.and(Err(anyhow::anyhow!("the forwarder ended by itself"))),
             ended = link.ended() => ended.and(Err(anyhow::anyhow!("the link ended by itself"))),
-            never = self.show_life(&stop.drain) => match never {},
+            () = leave(&taken_over, &stop, config.drain_timeout) => Ok(()),
+            never = self.show_life(&stop.drain, claim.as_ref(), &taken_over) => match never {},
         };
 
         // From here on nothing waits: what comes, or comes back, is counted as lost.
@@ -202,8 +206,14 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Shows, for as long as it is polled, that this thread gets its turns, and when it begins to drain.
-    async fn show_life(&self, drain: &CancellationToken) -> Infallible {
+    /// Shows, for as long as it is polled, that this thread gets its turns, and when it begins to drain; looks at each
+    /// turn whether the path of the socket is still its own.
+    async fn show_life(
+        &self,
+        drain: &CancellationToken,
+        claim: Option<&Claim>,
+        taken_over: &CancellationToken,
+    ) -> Infallible {
         let period = systemd::watchdog_period().map_or(BEAT, |period| period.min(BEAT));
         let mut beats = interval(period);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -213,6 +223,9 @@ impl Sidecar {
                 _ = beats.tick() => {
                     self.view.beat(Instant::now());
                     systemd::progressing();
+                    if claim.is_some_and(Claim::is_lost) {
+                        taken_over.cancel();
+                    }
                 }
                 () = drain.cancelled(), if !draining => {
                     draining = true;
@@ -222,4 +235,11 @@ impl Sidecar {
             }
         }
     }
+}
+
+/// Stops once another instance has taken the path over. Returns at the deadline of the stop.
+async fn leave(taken_over: &CancellationToken, stop: &Stop, drain_timeout: Duration) {
+    taken_over.cancelled().await;
+    tracing::info!("another instance has taken the audit socket over: leaving the rest to it");
+    shutdown::drain(stop, drain_timeout, std::future::pending()).await;
 }

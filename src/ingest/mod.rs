@@ -21,7 +21,7 @@ use crate::metrics::IngestMetrics;
 use crate::warnings::Warnings;
 pub use descriptors::raise_descriptor_limit;
 pub use senders::{Activity, Sender, Senders};
-pub use socket::{BindError, Listener, Settings};
+pub use socket::{BindError, Claim, Listener, Settings};
 
 /// The stage that reads the audit socket.
 #[derive(Debug)]

@@ -33,7 +33,8 @@ pub struct Settings {
     /// Take the path by rename even if another program listens there.
     ///
     /// The other program keeps the connections it has, and those that wait in its backlog; only connects made
-    /// after the rename come here. Nothing is lost.
+    /// after the rename come here. An older Weir notices ([`Claim::is_lost`]), reads its connections to their end and
+    /// ends itself, upon which their senders come here too. Nothing is lost.
     pub take_over: bool,
 }
 
@@ -113,7 +114,14 @@ pub struct Listener {
     /// Others hold the same socket and will go on listening on it when this process has stopped.
     pub(super) shared: bool,
     /// Keeps a second instance out for as long as this one listens.
-    pub(super) lock: Option<File>,
+    pub(super) lock: Option<Lock>,
+}
+
+/// The lock file beside the path.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
 }
 
 impl Listener {
@@ -133,8 +141,25 @@ impl Listener {
         Ok(Self {
             socket: UnixListener::from(socket),
             shared: false,
-            lock: Some(lock),
+            lock: Some(Lock {
+                file: lock,
+                path: place.parent.join(beside(place.name, "lock")),
+            }),
         })
+    }
+
+    /// This instance's hold on the path; `None` for a socket that was passed in.
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn claim(&self) -> io::Result<Option<Claim>> {
+        let claim = |lock: &Lock| {
+            Ok(Claim {
+                lock: lock.file.try_clone()?,
+                path: lock.path.clone(),
+            })
+        };
+        self.lock.as_ref().map(claim).transpose()
     }
 
     /// Takes a socket that the supervisor of this process listens on (socket activation).
@@ -156,6 +181,27 @@ impl Listener {
             shared: true,
             lock: None,
         })
+    }
+}
+
+/// An instance's hold on its path.
+#[derive(Debug)]
+pub struct Claim {
+    lock: File,
+    path: PathBuf,
+}
+
+impl Claim {
+    /// Whether another instance has taken the path over since: it has put a lock file of its own in the place of
+    /// this one's.
+    pub fn is_lost(&self) -> bool {
+        let held = rustix::fs::fstat(&self.lock);
+        let there = rustix::fs::lstat(&self.path);
+        match (held, there) {
+            (Ok(held), Ok(there)) => (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino),
+            // A lock file that somebody removed is nobody's.
+            _ => false,
+        }
     }
 }
 

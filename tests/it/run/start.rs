@@ -69,16 +69,18 @@ async fn a_path_is_taken_over_without_a_loss() {
         .await;
     second.forwarded(10).await;
     sender.send(&old.batch()).await;
-    first.forwarded(20).await;
+    // The first reads to their end the senders that it has, delivers, and ends by itself.
+    let ended = first.end().await;
+    assert_eq!(ended.code(), Some(0), "{}", ended.log());
+    assert_eq!(ended.number("forwarded_logs"), 20, "{}", ended.log());
     assert_eq!(coderd.delivered("old").await, old.whole());
-    assert_eq!(coderd.delivered("new").await, new.whole());
-    // The end of the first leaves the path to the second.
-    first.stop_clean().await;
+    // The path is the second's, and stays so.
     Sender::connect(&second.socket)
         .await
         .send(&new.batch())
         .await;
     second.forwarded(20).await;
+    assert_eq!(coderd.delivered("new").await, new.whole());
     second.stop_clean().await;
 }
 
