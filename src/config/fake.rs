@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Host;
 
-/// A machine made of maps, with `/work` as its current directory and `/dir` as its only other one.
+/// A machine made of maps, with `/cwd` as its current directory and `/dir` as its only other one.
 #[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) variables: BTreeMap<String, OsString>,
@@ -30,11 +30,11 @@ impl Host for Fake {
     }
 
     fn is_directory(&self, path: &Path) -> bool {
-        [Path::new("/work"), Path::new("/dir"), Path::new("/")].contains(&path)
+        [Path::new("/cwd"), Path::new("/dir"), Path::new("/")].contains(&path)
     }
 
     fn current_directory(&self) -> io::Result<PathBuf> {
-        Ok("/work".into())
+        Ok("/cwd".into())
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Config;
 use super::host::Host;
 use super::parse::exact_size;
+use crate::forward::MAX_LANES_IN_FLIGHT;
 
 /// What the program needs before the first batch: code that is touched, runtime, TLS roots.
 const IDLE_BYTES: u64 = 8 << 20;
@@ -14,8 +15,9 @@ const IDLE_BYTES: u64 = 8 << 20;
 /// the allocator's rounding.
 const BATCH_OVERHEAD_BYTES: u64 = 256;
 
-/// Requests that are joined and in flight at once. Each is a copy of its batches.
-const REQUESTS_IN_FLIGHT: u64 = 32;
+/// What a request in flight has queued for the wire at most: the window that the peer grants its stream, and the piece
+/// being made.
+const QUEUED_BYTES: u64 = (256 + 64) * 1024;
 
 /// Largest part of a frame that a sender in the middle of one has in memory.
 const FRAME_BYTES: u64 = 32 * 1024;
@@ -37,13 +39,11 @@ impl Config {
     pub fn memory_bound(&self) -> MemoryBound {
         // A u64 holds any usize of the platforms that Rust's standard library supports.
         let batches = self.buffer.max_batches as u64;
-        let coalesce = self.forward.coalesce_max_bytes as u64;
         MemoryBound {
             payload: self.buffer.max_bytes,
             records: batches.saturating_mul(BATCH_OVERHEAD_BYTES),
-            requests: coalesce
-                .max(FRAME_BYTES)
-                .saturating_mul(REQUESTS_IN_FLIGHT)
+            requests: QUEUED_BYTES
+                .saturating_mul(MAX_LANES_IN_FLIGHT as u64)
                 .min(self.buffer.max_bytes),
         }
     }

@@ -7,7 +7,7 @@ use std::io;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::handshake::API_VERSION;
+use super::settings::API_VERSION;
 use crate::metrics::DialOutcome;
 
 /// Characters of a text from the peer that are repeated in a log line.

@@ -15,11 +15,8 @@ use url::{Position, Url};
 
 use super::error::{DialError, Refusal};
 use super::http1::{Answer, Io, exchange};
+use super::settings::API_VERSION;
 use crate::wire::ws;
-
-/// The lowest version that has ReportBoundaryLogs: a server refuses any that is newer than itself, and
-/// takes fields of later versions all the same (coder/coder tailnet/proto/version.go).
-pub(super) const API_VERSION: &str = "2.7";
 
 /// The agent endpoint; takes the place of whatever path the URL has (codersdk/agentsdk/agentsdk.go).
 const PATH: &str = "/api/v2/workspaceagents/me/rpc";

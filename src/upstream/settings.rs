@@ -10,6 +10,10 @@ use url::Url;
 use super::proxy::ProxySettings;
 use crate::backoff::Schedule;
 
+/// The lowest version that has ReportBoundaryLogs: a server refuses any that is newer than itself, and
+/// takes fields of later versions all the same (coder/coder tailnet/proto/version.go).
+pub(super) const API_VERSION: &str = "2.7";
+
 /// Where the agent token comes from. Called before the first dial, after each dial whose token was not
 /// accepted, and after a reload; on a thread that may block.
 pub type TokenSource = Arc<dyn Fn() -> io::Result<String> + Send + Sync>;

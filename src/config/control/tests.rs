@@ -22,7 +22,7 @@ fn resolve(given: &[(&str, &str)]) -> Result<ControlConfig, String> {
 }
 
 fn with_agents(content: &str) -> Result<Vec<AgentSpec>, String> {
-    let host = Fake::default().with_file("/work/agents.toml", content);
+    let host = Fake::default().with_file("/cwd/agents.toml", content);
     resolve_on(&host, &[("agents", "agents.toml")]).map(|config| config.agents)
 }
 
@@ -71,12 +71,12 @@ fn every_setting_has_its_effect() {
     assert_eq!(config.listen, "0.0.0.0:0");
     assert_eq!(config.prometheus.as_deref(), Some("[::1]:2113"));
     assert_eq!(config.refresh_interval, Duration::from_secs(60));
-    let file = BoundaryLogOutput::File("/work/log/boundary.jsonl".into());
+    let file = BoundaryLogOutput::File("/cwd/log/boundary.jsonl".into());
     assert_eq!(config.boundary_log, Some(file));
     let tls = config.tls.unwrap();
     assert_eq!(
         (tls.cert, tls.key),
-        ("/work/cert.pem".into(), "/key.pem".into())
+        ("/cwd/cert.pem".into(), "/key.pem".into())
     );
     assert_eq!(config.log.format, LogFormat::Json);
     let stderr = resolve(&[("boundary-log-output", "-")]).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::handshake::API_VERSION;
+use super::super::settings::API_VERSION;
 use super::super::settings::Settings;
 use crate::metrics::DialOutcome;
 
