@@ -193,7 +193,7 @@ fn memory_is_bounded_by_the_settings_and_compared_with_every_control_group_above
     );
     assert_eq!(
         large.memory_bound().total(),
-        (8 << 20) + (64 << 20) + (32 << 20) + 256
+        (8 << 20) + (64 << 20) + (10 << 20) + 256
     );
 
     let limit = |files: &[(&str, &str)]| {
