@@ -24,6 +24,6 @@ interop:
 fuzz SECONDS="60":
     FUZZ_SECONDS={{SECONDS}} .ci/run fuzz
 
-# Measure.
-bench:
+# Measure, against the Go peers.
+bench: interop
     cargo bench --locked

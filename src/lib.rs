@@ -1,4 +1,4 @@
-//! Weir forwards audit logs and metrics out of developer workspaces and counts every loss by reason.
+//! Weir forwards audit logs out of developer workspaces and counts every loss by reason.
 
 #![forbid(unsafe_code)]
 

@@ -11,9 +11,12 @@ use sd_notify::NotifyState;
 /// The name of the descriptor that is the audit socket (`FileDescriptorName=`).
 const BOUNDARY: &str = "boundary";
 
+/// What the library of the service manager calls a descriptor that was given no name.
+const UNNAMED: &str = "unknown";
+
 /// The audit socket that the service manager listens on for this process, if there is one.
 ///
-/// A single socket without a name of its own is taken for it. Must be called before any thread is started, because
+/// A single socket that has no name of its own is taken for it. Must be called before any thread is started, because
 /// it clears the variables that announce the descriptors.
 ///
 /// # Errors
@@ -22,7 +25,8 @@ pub fn inherited_listener() -> std::io::Result<Option<UnixListener>> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut inherited = ListenFd::from_env();
     let position = names.split(':').position(|name| name == BOUNDARY);
-    match position.or((inherited.len() == 1).then_some(0)) {
+    let unnamed = inherited.len() == 1 && (names.is_empty() || names == UNNAMED);
+    match position.or(unnamed.then_some(0)) {
         Some(index) => inherited.take_unix_listener(index),
         None => Ok(None),
     }

@@ -45,7 +45,7 @@ pub struct EmitArgs {
         value_parser = RangedU64ValueParser::<usize>::new().range(MIN_URL_BYTES as u64..=MAX_URL_BYTES))]
     pub url_bytes: usize,
     /// How long to go on trying to send what is left at the end
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = flush_timeout)]
     pub flush_timeout: Duration,
 }
 
@@ -203,6 +203,17 @@ fn complain(complaints: &mut dyn Write, message: &str) {
     writeln!(complaints, "weir emit: {message}").unwrap_or_default();
 }
 
+/// The longest flush: what a clock can be moved by without running over.
+const MAX_FLUSH: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn flush_timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(timeout) if timeout <= MAX_FLUSH => Ok(timeout),
+        Ok(_) => Err(format!("expected at most 24h, got {text:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn pace(text: &str) -> Result<Pace, String> {
     let expected = || format!("expected 0, or 0.001 to 1000000 logs a second, got {text:?}");
     match text.parse::<f64>() {
@@ -287,6 +298,8 @@ mod tests {
             ("--session-id=7", "expected a UUID like"),
             ("--url-bytes=200", "--count <N>"),
             ("--flush-timeout=5", "time unit needed"),
+            ("--flush-timeout=300000000000years", "expected"),
+            ("--flush-timeout=25h", "expected at most 24h"),
             ("--when-full=block", "[possible values: drop, wait]"),
         ] {
             let error = parse(&[argument]).expect_err(argument);

@@ -16,7 +16,7 @@ pub use exit::Exit;
 pub use flags::{ControlFlags, EmitFlags, RunFlags, StatusFlags};
 pub use ready::{ControlReady, Ready};
 
-/// Forwards boundary audit logs and metrics out of a developer workspace, and counts every loss.
+/// Forwards boundary audit logs out of a developer workspace, and counts every loss.
 ///
 /// Settings are taken from flags, then from the environment, then from the file given by --config
 /// (TOML; keys are the flag names in snake case), then from the defaults. An empty variable counts

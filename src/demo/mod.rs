@@ -28,7 +28,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// Runs the demo for `length`, or until a signal, and writes the table and the balance to `out`. With `terminal` the
 /// latest row is redrawn in place.
 pub fn run(length: Option<Duration>, terminal: bool, out: &mut dyn Write) -> Exit {
-    let shown = demonstrate(length, terminal, out);
+    let shown = parts::quiet_log().and_then(|log| {
+        logging::init(&log)?;
+        demonstrate(length, terminal, out)
+    });
     shown.unwrap_or_else(|error| {
         tracing::error!("{}", ErrorChain(error.as_ref()));
         Exit::Failed
@@ -41,8 +44,6 @@ fn demonstrate(
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let scratch = Scratch::new().context("cannot make a directory for the sockets")?;
-    let log = parts::quiet_log()?;
-    logging::init(&log)?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)

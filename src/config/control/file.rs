@@ -37,8 +37,12 @@ pub(crate) struct FileFault {
 /// # Errors
 /// Every fault at once; of a file that is not TOML, those of its form alone.
 pub(crate) fn parse_file(content: &str) -> Result<Vec<AgentSpec>, Vec<FileFault>> {
+    let ends = content
+        .bytes()
+        .enumerate()
+        .filter(|(_, byte)| *byte == b'\n');
     let mut reader = Reader {
-        content,
+        line_ends: ends.map(|(offset, _)| offset).collect(),
         faults: Vec::new(),
     };
     let (table, errors) = DeTable::parse_recoverable(content);
@@ -56,8 +60,9 @@ pub(crate) fn parse_file(content: &str) -> Result<Vec<AgentSpec>, Vec<FileFault>
     Err(reader.faults)
 }
 
-struct Reader<'a> {
-    content: &'a str,
+struct Reader {
+    /// Where each line ends: the line of an offset is asked for with every field of a large file.
+    line_ends: Vec<usize>,
     faults: Vec<FileFault>,
 }
 
@@ -67,10 +72,9 @@ struct Fields<'t, 'de> {
     left: Vec<(&'t Spanned<Cow<'de, str>>, &'t Spanned<DeValue<'de>>)>,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn line_of(&self, offset: usize) -> usize {
-        let before = self.content.as_bytes().iter().take(offset);
-        1 + before.filter(|&&byte| byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < offset)
     }
 
     fn fault_at(&mut self, line: usize, message: impl Into<String>) {

@@ -171,7 +171,7 @@ fn write_all(
             }
             // The agents are told each time; the log once for a row of failures.
             Err(error) if !failing => {
-                tracing::error!(%error, "agents are answered with an error and will send again");
+                tracing::error!(%error, "cannot write the boundary log: agents are answered with an error");
                 failing = true;
             }
             Err(_) => {}

@@ -226,7 +226,7 @@ async fn one_stream_too_many_is_reset_and_the_others_are_served() {
 async fn a_go_away_in_order_changes_nothing() {
     let mut bench = Bench::new(Role::Agent).await;
     bench.send(&frame(3, 0, 0, 0)).await;
-    // GetManifest, as protocol.md has it, and the ping that shows that the session lives.
+    // GetManifest, byte for byte as the Go client sends it, and the ping that shows that the session lives.
     let invoke =
         b"\x03\x01\x01\x21/coder.agent.v2.Agent/GetManifest\x05\x01\x02\x00\x0d\x01\x03\x00";
     let call = [

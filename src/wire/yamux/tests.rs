@@ -38,7 +38,7 @@ fn play(frames: &[(char, Header)]) -> Result<Verdict, Violation> {
 
 #[test]
 fn a_call_as_the_reference_makes_it_breaks_nothing() {
-    // protocol.md 3.6 and 4.7, header by header.
+    // As hashicorp/yamux and storj/drpc write them, header by header.
     let session = [
         ('>', frame(WINDOW, SYN, 1, 0), Verdict::Deliver),
         ('<', frame(WINDOW, ACK, 1, 0), Verdict::Deliver),

@@ -79,7 +79,7 @@ var hostilities = []hostility{
 		return rawBytes(append(frame, header(ping, syn, 0, probe)...)...)(r)
 	}},
 
-	// yamux: protocol.md 3.4.
+	// yamux: what hashicorp/yamux session.go ends a session for.
 	{"yamux version 1", []string{sessionEnds}, func(r *raw) error { return r.bytes([]byte{1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}) }},
 	{"yamux type 4", []string{sessionEnds}, func(r *raw) error { return r.frame(4, 0, 1, 0, nil) }},
 	{"even stream id", []string{sessionEnds, streamEnds, goesOn}, func(r *raw) error { return r.open(2) }},
@@ -129,7 +129,7 @@ var hostilities = []hostility{
 		return r.bytes(opens)
 	}},
 
-	// dRPC: protocol.md 4.2. The stream ends without an Error packet.
+	// dRPC: what storj/drpc drpcwire/reader.go refuses. The stream ends without an Error packet.
 	{"dRPC ids that go back", []string{streamEnds}, onStream(packet(2, 1, drpcwire.KindInvoke, "/x"), packet(1, 1, drpcwire.KindMessage, ""))},
 	{"dRPC id used twice", []string{streamEnds}, onStream(invoke("UpdateStats"), packet(1, 1, drpcwire.KindMessage, ""))},
 	{"dRPC stream id 0", []string{streamEnds}, onStream(packet(0, 1, drpcwire.KindInvoke, "/x"))},
