@@ -20,6 +20,8 @@ pub fn init(log: &Log) -> Result<(), TryInitError> {
     let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
+        // Told on stderr too: where that fails, it would panic.
+        .log_internal_errors(false)
         .with_ansi(wants_colour && io::stderr().is_terminal());
     let lines = match log.format {
         LogFormat::Text => lines.boxed(),

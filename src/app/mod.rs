@@ -10,7 +10,7 @@ mod sidecar;
 use std::io;
 
 use anyhow::Context as _;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use crate::cli::{Exit, Ready};
 use crate::config::{Config, Faults};
@@ -46,7 +46,7 @@ fn dial_once(config: &Config) -> anyhow::Result<Exit> {
     let settings = settings::upstream(config)?;
     let (_, driver) = WebSocketUpstream::new(settings, Metrics::new()?.upstream);
     let url = &config.upstream.url;
-    match runtime()?.block_on(driver.probe()) {
+    match block_on(driver.probe())? {
         Ok(()) => tracing::info!(%url, "the control plane takes this agent"),
         Err(reason) => anyhow::bail!("cannot connect to {url}: {reason}"),
     }
@@ -71,17 +71,21 @@ fn start(config: &Config, reread: impl Fn() -> Result<Config, Faults>) -> anyhow
         Some(socket) => Listener::from_std(socket)?,
         None => Listener::bind(&settings::socket(config))?,
     };
-    runtime()?.block_on(async {
+    block_on(async {
         let signals = Signals::listen().context("cannot listen to signals")?;
         let ready = |ready: &Ready| ready.print(&mut io::stdout());
         Sidecar::new(config, metrics)?
             .serve(listener, config, Orders::Signals(signals, &reread), ready)
             .await
-    })
+    })?
 }
 
-/// One thread: with the scrape thread beside it that is all a workspace is asked for.
-pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+/// Runs `work` on this thread: with the scrape thread beside it that is all a workspace is asked for.
+pub(crate) fn block_on<F: Future>(work: F) -> anyhow::Result<F::Output> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the runtime")
+    let runtime = runtime.context("cannot start the runtime")?;
+    let done = runtime.block_on(work);
+    // A name that is still being looked up holds nobody up.
+    runtime.shutdown_background();
+    Ok(done)
 }

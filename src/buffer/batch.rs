@@ -5,6 +5,10 @@ use tokio::time::Instant;
 
 use super::ledger::{Stake, Tally};
 
+/// A batch that was in so many attempts of unknown fate is sent alone: the request may have been too much for the
+/// control plane, and the same one again would be so for ever.
+const ALONE_AFTER: u8 = 3;
+
 /// What keeps its order: all batches of a lane are delivered in the order in which they were received.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LaneKey {
@@ -38,6 +42,8 @@ pub struct Batch {
     arrival: Arrival,
     /// The last attempt to send it had an unknown fate.
     ambiguous: bool,
+    /// How many attempts had.
+    ambiguities: u8,
     pub(super) stake: Stake,
 }
 
@@ -46,6 +52,7 @@ impl Batch {
         Self {
             arrival,
             ambiguous: false,
+            ambiguities: 0,
             stake,
         }
     }
@@ -72,8 +79,9 @@ impl Batch {
 
     /// Whether this batch and `next` of the same lane may be sent as one request.
     pub fn merges_with(&self, next: &Self) -> bool {
-        self.arrival.mergeable
-            && next.arrival.mergeable
+        let may = |batch: &Self| batch.arrival.mergeable && batch.ambiguities < ALONE_AFTER;
+        may(self)
+            && may(next)
             && self.arrival.lane == next.arrival.lane
             && self.arrival.process == next.arrival.process
     }
@@ -81,6 +89,7 @@ impl Batch {
     /// An attempt to send it had an unknown fate: the next one may deliver it twice.
     pub fn mark_ambiguous(&mut self) {
         self.ambiguous = true;
+        self.ambiguities = self.ambiguities.saturating_add(1);
     }
 
     pub(super) fn take_ambiguity(&mut self) -> bool {

@@ -7,7 +7,7 @@ pub mod queue;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::DropReason;
@@ -37,8 +37,10 @@ pub struct Buffer {
     when_full: WhenFull,
     /// A lane may have got something to give.
     arrived: Notify,
-    /// Room may have become free. Waiters are woken one after another, in the order in which they came.
+    /// Room may have become free.
     room: Notify,
+    /// One sender at a time waits for room, the others for their turn, in the order in which they came.
+    turn: Semaphore,
     /// Nothing waits and nothing is out.
     idle: Notify,
 }
@@ -62,6 +64,7 @@ impl Buffer {
             when_full,
             arrived: Notify::new(),
             room: Notify::new(),
+            turn: Semaphore::new(1),
             idle: Notify::new(),
         })
     }
@@ -77,13 +80,17 @@ impl Buffer {
     /// memory, while it waits.
     pub async fn receive(&self, arrival: Arrival) {
         let batch = self.ledger.receive(arrival);
+        if let WhenFull::Block { deadline } = self.when_full {
+            return self.store_within(batch, deadline).await;
+        }
         let Err(batch) = self.store(batch) else {
             return;
         };
         match self.when_full {
-            WhenFull::DropNewest => self.ledger.dropped([batch], DropReason::BufferFull),
             WhenFull::DropOldest => self.store_over_oldest(batch),
-            WhenFull::Block { deadline } => self.store_within(batch, deadline).await,
+            WhenFull::DropNewest | WhenFull::Block { .. } => {
+                self.ledger.dropped([batch], DropReason::BufferFull);
+            }
         }
     }
 
@@ -133,8 +140,12 @@ impl Buffer {
         while let Some(batch) = state.queue.evict_received_by(cutoff) {
             self.ledger.dropped([batch], DropReason::Expired);
         }
+        let idle = state.queue.is_idle();
         drop(state);
         self.room.notify_one();
+        if idle {
+            self.idle.notify_waiters();
+        }
     }
 
     /// Waits until nothing waits and nothing is out.
@@ -185,9 +196,10 @@ impl Buffer {
     }
 
     fn store_over_oldest(&self, mut batch: Batch) {
-        loop {
+        // What is out cannot make room: beside it the new batch may not fit however many are dropped.
+        while self.state().queue.could_have_room(batch.tally()) {
             let Some(oldest) = self.state().queue.evict_oldest() else {
-                return self.ledger.dropped([batch], DropReason::BufferFull);
+                break;
             };
             self.ledger.dropped([oldest], DropReason::BufferFull);
             match self.store(batch) {
@@ -195,15 +207,19 @@ impl Buffer {
                 Err(refused) => batch = refused,
             }
         }
+        self.ledger.dropped([batch], DropReason::BufferFull);
     }
 
     async fn store_within(&self, mut batch: Batch, deadline: Duration) {
         let deadline = Instant::now() + deadline;
-        while timeout_at(deadline, self.room.notified()).await.is_ok() {
+        let turn = timeout_at(deadline, self.turn.acquire()).await;
+        while turn.is_ok() {
             match self.store(batch) {
-                // The room may be enough for the next waiter too.
-                Ok(()) => return self.room.notify_one(),
+                Ok(()) => return,
                 Err(refused) => batch = refused,
+            }
+            if timeout_at(deadline, self.room.notified()).await.is_err() {
+                break;
             }
         }
         self.ledger.dropped([batch], DropReason::BufferFull);

@@ -123,6 +123,75 @@ async fn room_for_many_wakes_all_who_wait() {
     assert_eq!(buffer.ledger().snapshot().dropped_in_all().logs, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_first_is_served_first() {
+    let limits = Limits {
+        max_batches: 10,
+        max_bytes: 10,
+    };
+    let buffer = buffer(limits, WhenFull::Block { deadline: DEADLINE });
+    buffer.receive(arrival(b"s", 4)).await;
+    buffer.receive(arrival(b"t", 6)).await;
+    // The large one waits first. The room that the first cargo leaves is enough for the small one only.
+    let (_, _, first) = tokio::join!(
+        buffer.receive(arrival(b"large", 8)),
+        buffer.receive(arrival(b"small", 1)),
+        async {
+            let first = forward(&buffer).await;
+            let books = buffer.ledger().snapshot();
+            assert_eq!(books.in_memory.batches, 3, "nobody passed the large one");
+            assert_eq!(forward(&buffer).await, [6]);
+            first
+        },
+    );
+    assert_eq!(first, [4]);
+    assert_eq!(forward(&buffer).await, [8]);
+    assert_eq!(forward(&buffer).await, [1]);
+    assert_eq!(buffer.ledger().snapshot().dropped_in_all().logs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_lets_everybody_go_who_waits() {
+    let buffer = buffer(ONE, WhenFull::Block { deadline: DEADLINE });
+    buffer.receive(arrival(b"s", 1)).await;
+    let before = Instant::now();
+    tokio::join!(
+        buffer.receive(arrival(b"a", 2)),
+        buffer.receive(arrival(b"b", 4)),
+        async { buffer.close() },
+    );
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    let books = buffer.ledger().snapshot();
+    assert_eq!(books.dropped(DropReason::Shutdown).logs, 7);
+}
+
+#[tokio::test]
+async fn drop_oldest_spares_what_waits_when_it_would_not_help() {
+    let limits = Limits {
+        max_batches: 10,
+        max_bytes: 10,
+    };
+    let buffer = buffer(limits, WhenFull::DropOldest);
+    buffer.receive(arrival(b"s", 6)).await;
+    let cargo = buffer.take(u64::MAX).await;
+    buffer.receive(arrival(b"t", 2)).await;
+    buffer.receive(arrival(b"u", 5)).await;
+    let books = buffer.ledger().snapshot();
+    assert_eq!(
+        books.dropped(DropReason::BufferFull).logs,
+        5,
+        "the new one alone"
+    );
+    settle(&buffer, cargo);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expiry_that_empties_the_buffer_ends_the_wait_for_that() {
+    let buffer = buffer(ONE, WhenFull::DropNewest);
+    buffer.receive(arrival(b"s", 1)).await;
+    tokio::join!(buffer.idle(), async { buffer.expire(Instant::now()) });
+}
+
 #[tokio::test]
 async fn what_comes_back_is_delivered_before_what_came_later() {
     let buffer = buffer(

@@ -179,9 +179,8 @@ impl Sidecar {
             .name("weir-sidecar".to_owned())
             .spawn(move || {
                 let orders = app::Orders::Token(token);
-                let served = app::runtime().and_then(|runtime| {
-                    runtime.block_on(sidecar.serve(listener, &config, orders, |_ready| Ok(())))
-                });
+                let serving = sidecar.serve(listener, &config, orders, |_ready| Ok(()));
+                let served = app::block_on(serving).flatten();
                 // Nobody waits only when the demo itself has failed and says so.
                 tell.send(served.map(|_exit| ())).unwrap_or_default();
             })?;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, Schedule};
 use crate::buffer::Buffer;
+use crate::buffer::batch::LaneKey;
 use crate::buffer::queue::Cargo;
 use crate::metrics::{DropReason, ForwardMetrics};
 use crate::upstream::{Outcome, Rpc, Upstream};
@@ -78,12 +79,16 @@ impl<U: Upstream> Forwarder<U> {
     pub async fn run(&self, stop: &CancellationToken) {
         let mut connected = self.upstream.connected();
         let mut lanes = FuturesUnordered::new();
+        let mut resting = FuturesUnordered::new();
         loop {
             let free = lanes.len() < MAX_LANES_IN_FLIGHT;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(()) = lanes.next() => {}
+                Some(ended) = lanes.next() => {
+                    resting.extend(Option::map(ended, rest));
+                }
+                Some(lane) = resting.next() => self.buffer.rouse(lane),
                 cargo = self.next_cargo(&mut connected), if free => {
                     lanes.push(self.deliver(cargo, stop));
                 }
@@ -109,8 +114,9 @@ impl<U: Upstream> Forwarder<U> {
         }
     }
 
-    /// Brings one cargo to its end: each batch of it is forwarded, dropped, or back in the buffer.
-    async fn deliver(&self, mut cargo: Cargo, stop: &CancellationToken) {
+    /// Brings one cargo to its end: each batch of it is forwarded, dropped, or back in the buffer. Returns its lane if
+    /// that is to rest.
+    async fn deliver(&self, mut cargo: Cargo, stop: &CancellationToken) -> Option<LaneKey> {
         let mut backoff = Backoff::new(self.settings.schedule);
         let mut random = fastrand::Rng::new();
         let mut attempt = Attempt {
@@ -163,14 +169,7 @@ impl<U: Upstream> Forwarder<U> {
                 }
             }
         }
-        if let Some(lane) = self.buffer.settle(cargo, BACKLOG) {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(LANE_REST) => {}
-            }
-            self.buffer.rouse(lane);
-        }
+        self.buffer.settle(cargo, BACKLOG)
     }
 
     /// Sends the first `count` batches as one request. `None` when told to stop; they are in memory again then.
@@ -237,9 +236,15 @@ impl<U: Upstream> Forwarder<U> {
         }
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(withheld) = warnings.admit(Instant::now()) {
-            tracing::error!(batches, %seen, withheld, "dropped: the control plane does not take this request");
+            tracing::error!(batches, %seen, withheld, "dropped: this request cannot be forwarded");
         }
     }
+}
+
+/// Gives the lane back when it has rested.
+async fn rest(lane: LaneKey) -> LaneKey {
+    tokio::time::sleep(LANE_REST).await;
+    lane
 }
 
 #[cfg(test)]

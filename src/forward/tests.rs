@@ -253,6 +253,38 @@ async fn an_ambiguous_request_is_sent_again_in_order_and_counted() {
 }
 
 #[tokio::test]
+async fn what_stays_ambiguous_is_sent_alone() {
+    let bench = Bench::new([ambiguous(), ambiguous(), ambiguous()]);
+    bench.receive(1, b"a").await;
+    bench.receive(1, b"b").await;
+    bench
+        .run_until(async {
+            for _ in 0..3 {
+                let mut connected = bench.upstream.connected.subscribe();
+                connected.wait_for(|connected| !*connected).await.unwrap();
+                bench.upstream.connected.send_replace(true);
+            }
+            bench.buffer.idle().await;
+        })
+        .await;
+    assert_eq!(bench.calls(), ["ab", "ab", "ab", "a", "b"]);
+    assert_eq!(bench.books().possible_duplicates, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lanes_that_rest_take_no_place_from_others() {
+    let bench = Bench::new([]);
+    let lanes = 4 * MAX_LANES_IN_FLIGHT as u64;
+    for lane in 0..lanes {
+        bench.receive(lane, b"x").await;
+    }
+    let before = Instant::now();
+    bench.run_until_empty().await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert_eq!(bench.books().forwarded.batches, lanes);
+}
+
+#[tokio::test]
 async fn at_most_once_drops_what_is_ambiguous() {
     let mut bench = Bench::new([ambiguous()]);
     bench.settings.delivery = Delivery::AtMostOnce;

@@ -1,6 +1,11 @@
 //! Logging and the panic hook belong to a whole process, so each case runs in one of its own:
 //! this test program again, running only the ignored test below.
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,4 +100,33 @@ fn a_panic_before_logging_begins_is_still_reported() {
     let stderr = str::from_utf8(&output.stderr).unwrap();
     assert!(stderr.contains("panicked at"), "{stderr}");
     assert!(stderr.contains("something broke"), "{stderr}");
+}
+
+/// A log that cannot be written, here for want of space, is no reason to lose what is held.
+#[test]
+fn a_full_log_does_not_end_the_sidecar() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("audit.sock");
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut sidecar = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["run", "--agent-url=http://127.0.0.1:9", "--agent-token=t"])
+        .args(["--prometheus-address=", "--log-level=trace"])
+        .arg("--boundary-log-proxy-socket-path")
+        .arg(&socket)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let stdout = sidecar.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut ready).unwrap();
+    assert!(ready.contains("\"ready\":true"), "{ready}");
+    // Whoever is read has been logged before, at this level.
+    drop(UnixStream::connect(&socket).unwrap());
+    kill_process(Pid::from_child(&sidecar), Signal::TERM).unwrap();
+    assert_eq!(sidecar.wait().unwrap().code(), Some(0));
 }

@@ -17,6 +17,12 @@ pub struct Limits {
     pub max_bytes: u64,
 }
 
+impl Limits {
+    fn allow(&self, held: Tally, batch: Tally) -> bool {
+        held.batches < self.max_batches && held.bytes.saturating_add(batch.bytes) <= self.max_bytes
+    }
+}
+
 /// The place of a batch in the order of arrival, over all lanes.
 type Arrived = u64;
 
@@ -84,6 +90,8 @@ pub struct Queue {
     turns: BTreeMap<Turn, LaneKey>,
     /// Waiting and out together.
     used: Tally,
+    /// Of that, what is out.
+    out: Tally,
     next_arrived: Arrived,
     next_turn: Turn,
 }
@@ -97,6 +105,7 @@ impl Queue {
             lanes: HashMap::new(),
             turns: BTreeMap::new(),
             used: Tally::default(),
+            out: Tally::default(),
             next_arrived: 0,
             next_turn: 0,
         }
@@ -104,8 +113,12 @@ impl Queue {
 
     /// Whether a batch of this size may be pushed.
     pub fn has_room(&self, batch: Tally) -> bool {
-        self.used.batches < self.limits.max_batches
-            && self.used.bytes.saturating_add(batch.bytes) <= self.limits.max_bytes
+        self.limits.allow(self.used, batch)
+    }
+
+    /// Whether a batch of this size might be pushed if nothing waited.
+    pub fn could_have_room(&self, batch: Tally) -> bool {
+        self.limits.allow(self.out, batch)
     }
 
     /// Appends a batch to its lane.
@@ -192,6 +205,7 @@ impl Queue {
                     .and_then(|first| self.waiting.remove_entry(&first)),
             );
         }
+        self.out.add(cargo.taken);
         Some(cargo)
     }
 
@@ -207,6 +221,7 @@ impl Queue {
             taken,
         } = cargo;
         let left: Tally = batches.iter().map(|(_, batch)| batch.tally()).sum();
+        self.out.sub(taken);
         self.used.sub(taken);
         self.used.add(left);
         let lane = self.lanes.get_mut(&key)?;

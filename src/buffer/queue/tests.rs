@@ -250,6 +250,16 @@ fn run(actions: Vec<Action>) -> Result<(), TestCaseError> {
         prop_assert_eq!(queue.oldest(), oldest.map(|id| arrives(start, id)));
         prop_assert_eq!(queue.is_idle(), oldest.is_none());
         prop_assert_eq!(queue.can_give(), !model.turns.is_empty());
+        let out = model.out.iter().flatten();
+        let room = LIMITS
+            .max_bytes
+            .checked_sub(out.clone().map(|item| item.bytes).sum());
+        let fits = |bytes| Tally {
+            bytes,
+            ..Tally::default()
+        };
+        let counts = (out.count() as u64) < LIMITS.max_batches;
+        prop_assert_eq!(queue.could_have_room(fits(20)), counts && room >= Some(20));
         prop_assert_eq!(ledger.snapshot().in_memory.batches, model.used().0 as u64);
         prop_assert_eq!(ledger.snapshot().imbalance(), 0);
     }

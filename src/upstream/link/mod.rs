@@ -221,6 +221,9 @@ impl Driver {
         match state {
             State::Dialling { backoff } => {
                 self.make_room().await;
+                if self.settings.has_changed().unwrap_or_default() {
+                    self.known = None;
+                }
                 let settings = Arc::clone(&self.settings.borrow_and_update());
                 let mut changes = self.settings.clone();
                 let dialled = tokio::select! {
