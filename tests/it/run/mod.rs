@@ -1,5 +1,5 @@
-//! `weir run` as users run it: the program itself, senders on its audit socket, and a control plane: one built
-//! from the real Go libraries, and `weir control-plane` as well wherever that can do what a scenario asks of it.
+//! `weir run` as users run it: the program itself, senders on its audit socket, and a control plane. That is
+//! built from the real Go libraries; scenarios that need none of its faults run on `weir control-plane` too.
 //!
 //! Every page that a test scrapes is checked for the conservation law; see `support::page`.
 
