@@ -1,12 +1,17 @@
 //! What senders write arrives, byte for byte, while the books balance at every moment.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
+use ring::digest::{Context, SHA256};
 
 use crate::support::coderd::Coderd;
 use crate::support::page::Page;
-use crate::support::plane::{Plane, WeirPlane};
+use crate::support::plane::{Delivered, Plane, WeirPlane};
 use crate::support::sender::{Sender, Session, hex, unhex};
 use crate::support::sidecar::Sidecar;
+
+on_each_plane![sessions_and_nameless_senders_keep_apart];
 
 /// Frames that real senders wrote: name and bytes.
 fn captured() -> Vec<(&'static str, Vec<u8>)> {
@@ -31,12 +36,37 @@ fn request_in(frame: &[u8]) -> Option<&[u8]> {
     (key == 0x0a).then_some(payload)
 }
 
+/// The sessions of the captured frames; two releases had none yet.
+const CAPTURED_SESSIONS: [&str; 3] = [
+    "8ae37a78-2ec7-4c53-8ef6-92b5543c8748",
+    "d6e36e9c-d6e5-4f39-babd-e62a73f1cfe7",
+    "",
+];
+
 #[tokio::test]
 async fn frames_of_real_senders_arrive_byte_for_byte() {
     let Some(coderd) = Coderd::start(&["-keep-raw"]) else {
         return;
     };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    frames_of_real_senders_arrive(&coderd).await;
+    // Requests of one session may have been joined: what was sent must be the concatenation, in order.
+    for session in CAPTURED_SESSIONS {
+        let sent: String = requests_of(session)
+            .iter()
+            .map(|request| hex(request))
+            .collect();
+        assert!(!sent.is_empty());
+        assert_eq!(coderd.raw(session).await.concat(), sent, "{session:?}");
+    }
+}
+
+#[tokio::test]
+async fn frames_of_real_senders_arrive_at_our_own_control_plane_too() {
+    frames_of_real_senders_arrive(&WeirPlane::start()).await;
+}
+
+async fn frames_of_real_senders_arrive(plane: &impl Plane) {
+    let sidecar = Sidecar::builder(plane.url()).start().await;
     let frames = captured();
     assert_eq!(frames.len(), 7);
     let mut sender = Sender::connect(&sidecar.socket).await;
@@ -47,24 +77,40 @@ async fn frames_of_real_senders_arrive_byte_for_byte() {
     assert_eq!(page.count("weir_batches_forwarded_total"), 5);
     assert_eq!(page.dropped("logs", "channel_full"), 340);
     assert_eq!(page.dropped("logs", "batch_full"), 16);
-
-    // Requests of one session may have been joined: what was sent must be the concatenation, in order.
-    for session in [
-        "8ae37a78-2ec7-4c53-8ef6-92b5543c8748",
-        "d6e36e9c-d6e5-4f39-babd-e62a73f1cfe7",
-        "",
-    ] {
-        let sent: String = frames
-            .iter()
-            .filter_map(|(_, frame)| request_in(frame))
-            .filter(|request| session_of(request) == session)
-            .map(hex)
-            .collect();
-        assert!(!sent.is_empty());
-        assert_eq!(coderd.raw(session).await.concat(), sent, "{session:?}");
-    }
     sidecar.stop_clean().await;
-    coderd.expect_clean_wire().await;
+    plane.expect_clean_wire().await;
+    let expected = CAPTURED_SESSIONS.map(|session| (session.to_owned(), all_of(session)));
+    assert_eq!(plane.sessions().await, HashMap::from(expected));
+}
+
+/// The captured requests of a session.
+fn requests_of(session: &str) -> Vec<Vec<u8>> {
+    let frames = captured();
+    let requests = frames.iter().filter_map(|(_, frame)| request_in(frame));
+    requests
+        .filter(|request| session_of(request) == session)
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+/// What must arrive of a captured session.
+fn all_of(session: &str) -> Delivered {
+    let mut delivered = Delivered::default();
+    let mut sum = Context::new(&SHA256);
+    for request in requests_of(session) {
+        let mut rest = &request[..];
+        // Its logs come first.
+        while let [0x0a, behind @ ..] = rest {
+            rest = behind;
+            let length = prost::encoding::decode_varint(&mut rest).unwrap();
+            let (log, behind) = rest.split_at(usize::try_from(length).unwrap());
+            sum.update(log);
+            delivered.distinct += 1;
+            rest = behind;
+        }
+    }
+    delivered.sha256 = hex(sum.finish().as_ref());
+    delivered
 }
 
 /// The session id of a request, found as the longest tail of text; empty when there is none.
@@ -145,12 +191,8 @@ async fn the_books_balance(plane: &impl Plane) {
     plane.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn sessions_processes_and_nameless_senders_keep_apart() {
-    let Some(coderd) = Coderd::start(&["-keep-raw"]) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+async fn sessions_and_nameless_senders_keep_apart(plane: impl Plane) {
+    let sidecar = Sidecar::builder(plane.url()).start().await;
     // Two connections of one session, as when a sender has reconnected, and two of senders without one.
     let nameless = unhex("010000180a16080112060880f2d6ca061a0a0a034745541203782f79");
     let mut session = Session::new("shared");
@@ -165,9 +207,18 @@ async fn sessions_processes_and_nameless_senders_keep_apart() {
             .await;
     }
     sidecar.forwarded(9).await;
-    assert_eq!(coderd.delivered("shared").await, session.whole());
-    let arrived = coderd.raw("").await;
-    assert_eq!(arrived, vec![hex(&nameless[4..]); 2]);
+    assert_eq!(plane.delivered("shared").await, session.whole());
+    let mut sum = Context::new(&SHA256);
+    for _ in 0..2 {
+        // Behind the header of the frame, and the key and the length of the log.
+        sum.update(&nameless[6..]);
+    }
+    let both = Delivered {
+        distinct: 2,
+        sha256: hex(sum.finish().as_ref()),
+        ..Delivered::default()
+    };
+    assert_eq!(plane.delivered("").await, both);
     sidecar.stop_clean().await;
-    coderd.expect_clean_wire().await;
+    plane.expect_clean_wire().await;
 }

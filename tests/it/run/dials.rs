@@ -9,14 +9,16 @@ use url::Url;
 use super::nobody;
 use crate::support::certificates::Certificates;
 use crate::support::coderd::{Coderd, TOKEN};
-use crate::support::plane::Plane as _;
+use crate::support::plane::{Plane, WeirPlane};
 use crate::support::proxy::Proxy;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
 
+on_each_plane![a_token_that_is_replaced_in_its_file_is_found];
+
 /// Sends a batch while `outcome` is what dials come to, lets `mend` end that, and sees the batch arrive.
 async fn waits_then_arrives(
-    coderd: &Coderd,
+    plane: &impl Plane,
     sidecar: Sidecar,
     outcome: &str,
     mend: impl AsyncFnOnce(&Sidecar),
@@ -34,17 +36,10 @@ async fn waits_then_arrives(
     mend(&sidecar).await;
     sender.send(&session.batch()).await;
     let page = sidecar.forwarded(20).await;
-    assert_eq!(page.attempts("accepted"), coderd_calls(coderd).await);
-    assert_eq!(coderd.delivered("waits").await, session.whole());
+    assert_eq!(page.attempts("accepted"), plane.accepted().await);
+    assert_eq!(plane.delivered("waits").await, session.whole());
     sidecar.stop_clean().await;
-    coderd.expect_clean_wire().await;
-}
-
-async fn coderd_calls(coderd: &Coderd) -> u64 {
-    let account = coderd.account().await;
-    account["calls"]["ReportBoundaryLogs"]["ok"]
-        .as_u64()
-        .unwrap()
+    plane.expect_clean_wire().await;
 }
 
 /// A refused upgrade, what dials come to, and what the log says of it.
@@ -107,7 +102,16 @@ async fn is_waited_out(refusal: Refusal) {
 }
 
 #[tokio::test]
-async fn it_may_start_before_the_control_plane() {
+async fn it_may_start_before_coderd() {
+    it_may_start_before(|address| Coderd::start(&["-listen", address])).await;
+}
+
+#[tokio::test]
+async fn it_may_start_before_our_own_control_plane() {
+    it_may_start_before(|address| Some(WeirPlane::start_with(address, &[]))).await;
+}
+
+async fn it_may_start_before<P: Plane>(start: impl FnOnce(&str) -> Option<P>) {
     let url = nobody();
     let address = format!("127.0.0.1:{}", url.port().unwrap());
     let sidecar = Sidecar::builder(&url).start().await;
@@ -117,27 +121,24 @@ async fn it_may_start_before_the_control_plane() {
     sidecar
         .wait_for("a failed dial", |page| page.dials("unreachable") > 0)
         .await;
-    let Some(coderd) = Coderd::start(&["-listen", &address]) else {
+    let Some(plane) = start(&address) else {
         return;
     };
     sidecar.forwarded(10).await;
-    assert_eq!(coderd.delivered("early").await, session.whole());
+    assert_eq!(plane.delivered("early").await, session.whole());
     sidecar.stop_clean().await;
+    plane.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn a_token_that_is_replaced_in_its_file_is_found() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let builder = Sidecar::builder(&coderd.url).without("--agent-token");
+async fn a_token_that_is_replaced_in_its_file_is_found(plane: impl Plane) {
+    let builder = Sidecar::builder(plane.url()).without("--agent-token");
     let file = builder.path("token");
     std::fs::write(&file, "00000000-0000-4000-8000-000000000000\n").unwrap();
     let sidecar = builder
         .flag("--agent-token-file", file.display())
         .start()
         .await;
-    waits_then_arrives(&coderd, sidecar, "unauthorized", async |_: &Sidecar| {
+    waits_then_arrives(&plane, sidecar, "unauthorized", async |_: &Sidecar| {
         std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
     })
     .await;
@@ -168,12 +169,21 @@ async fn a_redirect_is_followed() {
 
 #[tokio::test]
 async fn tls_with_a_private_authority_through_a_proxy() {
+    tls_through_a_proxy(Coderd::start).await;
+}
+
+#[tokio::test]
+async fn tls_with_our_own_control_plane_through_a_proxy() {
+    tls_through_a_proxy(|flags| Some(WeirPlane::start_with("127.0.0.1:0", flags))).await;
+}
+
+async fn tls_through_a_proxy<P: Plane>(start: impl FnOnce(&[&str]) -> Option<P>) {
     let files = tempfile::tempdir().unwrap();
     let issued = Certificates::issue(files.path(), "coderd.example");
-    let Some(coderd) = Coderd::start(&issued.flags()) else {
+    let Some(plane) = start(&issued.flags()) else {
         return;
     };
-    let target = format!("127.0.0.1:{}", coderd.url.port().unwrap());
+    let target = format!("127.0.0.1:{}", plane.url().port().unwrap());
     let proxy = Proxy::start(target, "Basic dXNlcjpwYXNz").await;
     let trusted = files.path().join("trusted.pem");
     let url: Url = "https://coderd.example/".parse().unwrap();
@@ -183,7 +193,7 @@ async fn tls_with_a_private_authority_through_a_proxy() {
         .start()
         .await;
     let trust = |authority: &Path| std::fs::copy(authority, &trusted).unwrap();
-    waits_then_arrives(&coderd, sidecar, "tls", async |sidecar: &Sidecar| {
+    waits_then_arrives(&plane, sidecar, "tls", async |sidecar: &Sidecar| {
         sidecar.logged("no certificate authority found").await;
         trust(&issued.authority);
     })

@@ -5,17 +5,24 @@ use serde_json::json;
 use super::nobody;
 use crate::support::coderd::Coderd;
 use crate::support::page::Page;
-use crate::support::plane::{Delivered, Plane as _};
+use crate::support::plane::{Delivered, Plane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Builder, Sidecar, held};
 
-/// A sidecar for five batches, and a server that lets nobody in.
-async fn closed_door(settings: impl FnOnce(Builder) -> Builder) -> Option<(Coderd, Sidecar)> {
-    let coderd = Coderd::start(&[])?;
-    coderd.fault(json!({"kind": "refuse", "status": 503})).await;
-    let builder = Sidecar::builder(&coderd.url).flag("--buffer-max-batches", 5);
-    let sidecar = settings(builder).start().await;
-    Some((coderd, sidecar))
+on_each_plane![
+    drop_newest_keeps_the_first,
+    drop_oldest_keeps_the_last,
+    bytes_are_a_bound_too,
+    block_waits_for_room,
+    block_gives_up_at_its_deadline,
+    logs_older_than_the_limit_expire,
+];
+
+/// A sidecar for five batches, and a control plane that lets nobody in.
+async fn closed_door(plane: &mut impl Plane, settings: impl FnOnce(Builder) -> Builder) -> Sidecar {
+    plane.turn_away().await;
+    let builder = Sidecar::builder(plane.url()).flag("--buffer-max-batches", 5);
+    settings(builder).start().await
 }
 
 /// Sends `count` batches.
@@ -31,19 +38,16 @@ fn received(batches: u64) -> impl Fn(&Page) -> bool {
 }
 
 /// Opens the door and sees `logs` logs arrive.
-async fn open_door(coderd: &Coderd, sidecar: Sidecar, logs: u64) -> Delivered {
-    coderd.clear().await;
+async fn open_door(plane: &mut impl Plane, sidecar: Sidecar, logs: u64) -> Delivered {
+    plane.let_in().await;
     sidecar.forwarded(logs).await;
     sidecar.stop_clean().await;
-    coderd.expect_clean_wire().await;
-    coderd.delivered("s").await
+    plane.expect_clean_wire().await;
+    plane.delivered("s").await
 }
 
-#[tokio::test]
-async fn drop_newest_keeps_the_first() {
-    let Some((coderd, sidecar)) = closed_door(|builder| builder).await else {
-        return;
-    };
+async fn drop_newest_keeps_the_first(mut plane: impl Plane) {
+    let sidecar = closed_door(&mut plane, |builder| builder).await;
     let mut session = Session::new("s");
     send(&sidecar, &mut session, 5).await;
     let first = session.whole();
@@ -57,15 +61,12 @@ async fn drop_newest_keeps_the_first() {
         |unit| format!("agent_boundary_log_proxy_{unit}_dropped_total{{reason=\"buffer_full\"}}");
     assert_eq!(page.count(&agent("batches")), 3);
     assert_eq!(page.count(&agent("logs")), 30);
-    assert_eq!(open_door(&coderd, sidecar, 50).await, first);
+    assert_eq!(open_door(&mut plane, sidecar, 50).await, first);
 }
 
-#[tokio::test]
-async fn drop_oldest_keeps_the_last() {
+async fn drop_oldest_keeps_the_last(mut plane: impl Plane) {
     let settings = |builder: Builder| builder.flag("--when-full", "drop-oldest");
-    let Some((coderd, sidecar)) = closed_door(settings).await else {
-        return;
-    };
+    let sidecar = closed_door(&mut plane, settings).await;
     // The same numbers, as the record of what is left.
     let mut session = Session::new("other");
     send(&sidecar, &mut session, 3).await;
@@ -75,16 +76,13 @@ async fn drop_oldest_keeps_the_last() {
     let page = sidecar.wait_for("all eight", received(8)).await;
     assert_eq!(page.dropped("batches", "buffer_full"), 3);
     assert_eq!(page.dropped("logs", "buffer_full"), 30);
-    assert_eq!(open_door(&coderd, sidecar, 50).await, last.whole());
-    assert_eq!(coderd.delivered("other").await, Delivered::default());
+    assert_eq!(open_door(&mut plane, sidecar, 50).await, last.whole());
+    assert_eq!(plane.delivered("other").await, Delivered::default());
 }
 
-#[tokio::test]
-async fn bytes_are_a_bound_too() {
+async fn bytes_are_a_bound_too(mut plane: impl Plane) {
     let settings = |builder: Builder| builder.flag("--buffer-max-bytes", "64KiB");
-    let Some((coderd, sidecar)) = closed_door(settings).await else {
-        return;
-    };
+    let sidecar = closed_door(&mut plane, settings).await;
     let mut session = Session::new("s").with_url(&"u".repeat(3_000));
     send(&sidecar, &mut session, 2).await;
     let first = session.whole();
@@ -93,38 +91,32 @@ async fn bytes_are_a_bound_too() {
     let page = sidecar.wait_for("all three", received(3)).await;
     assert_eq!(page.dropped("batches", "buffer_full"), 1);
     assert!(page.count("weir_buffer_bytes") <= page.count("weir_buffer_capacity_bytes"));
-    assert_eq!(open_door(&coderd, sidecar, 20).await, first);
+    assert_eq!(open_door(&mut plane, sidecar, 20).await, first);
 }
 
-#[tokio::test]
-async fn block_waits_for_room() {
+async fn block_waits_for_room(mut plane: impl Plane) {
     let settings = |builder: Builder| {
         builder
             .flag("--when-full", "block")
             .flag("--block-deadline", "10min")
     };
-    let Some((coderd, sidecar)) = closed_door(settings).await else {
-        return;
-    };
+    let sidecar = closed_door(&mut plane, settings).await;
     let mut session = Session::new("s");
     send(&sidecar, &mut session, 8).await;
     // The sixth counts as received while it waits; those behind it are the kernel's.
     let page = sidecar.wait_for("a batch that waits", received(6)).await;
     assert_eq!(page.count("weir_logs_in_memory"), 60);
     assert_eq!(page.dropped("logs", "buffer_full"), 0);
-    assert_eq!(open_door(&coderd, sidecar, 80).await, session.whole());
+    assert_eq!(open_door(&mut plane, sidecar, 80).await, session.whole());
 }
 
-#[tokio::test]
-async fn block_gives_up_at_its_deadline() {
+async fn block_gives_up_at_its_deadline(mut plane: impl Plane) {
     let settings = |builder: Builder| {
         builder
             .flag("--when-full", "block")
             .flag("--block-deadline", "100ms")
     };
-    let Some((coderd, sidecar)) = closed_door(settings).await else {
-        return;
-    };
+    let sidecar = closed_door(&mut plane, settings).await;
     let mut session = Session::new("s");
     send(&sidecar, &mut session, 5).await;
     let first = session.whole();
@@ -135,7 +127,7 @@ async fn block_gives_up_at_its_deadline() {
             page.dropped("logs", "buffer_full") == 30
         })
         .await;
-    assert_eq!(open_door(&coderd, sidecar, 50).await, first);
+    assert_eq!(open_door(&mut plane, sidecar, 50).await, first);
 }
 
 #[tokio::test]
@@ -179,23 +171,20 @@ async fn at_most_once_repeats_nothing() {
     coderd.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn logs_older_than_the_limit_expire() {
+async fn logs_older_than_the_limit_expire(mut plane: impl Plane) {
     let settings = |builder: Builder| builder.flag("--retry-max-age", "300ms");
-    let Some((coderd, sidecar)) = closed_door(settings).await else {
-        return;
-    };
+    let sidecar = closed_door(&mut plane, settings).await;
     send(&sidecar, &mut Session::new("old"), 2).await;
     sidecar
         .wait_for("the age", |page| page.dropped("logs", "expired") == 20)
         .await;
-    coderd.clear().await;
+    plane.let_in().await;
     sidecar.connected().await;
     let mut session = Session::new("s");
     send(&sidecar, &mut session, 1).await;
     sidecar.forwarded(10).await;
-    assert_eq!(coderd.delivered("s").await, session.whole());
-    assert_eq!(coderd.delivered("old").await, Delivered::default());
+    assert_eq!(plane.delivered("s").await, session.whole());
+    assert_eq!(plane.delivered("old").await, Delivered::default());
     sidecar.stop_clean().await;
 }
 

@@ -3,10 +3,14 @@
 use futures_util::future::join_all;
 
 use super::nobody;
-use crate::support::coderd::Coderd;
-use crate::support::plane::Plane as _;
+use crate::support::plane::Plane;
 use crate::support::sender::{Sender, Session, unhex};
 use crate::support::sidecar::Sidecar;
+
+on_each_plane![
+    hostile_frames_cost_only_their_sender,
+    ten_thousand_senders_are_served,
+];
 
 /// What is sent, as what it is rejected, how often, and whether the connection goes on.
 struct Hostile {
@@ -44,12 +48,8 @@ fn hostile() -> Vec<Hostile> {
     ]
 }
 
-#[tokio::test]
-async fn hostile_frames_cost_only_their_sender() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+async fn hostile_frames_cost_only_their_sender(plane: impl Plane) {
+    let sidecar = Sidecar::builder(plane.url()).start().await;
     let mut friend = Sender::connect(&sidecar.socket).await;
     let mut session = Session::new("friend");
     let mut seen = std::collections::HashMap::new();
@@ -77,7 +77,7 @@ async fn hostile_frames_cost_only_their_sender() {
             sender.send(&session.batch()).await;
             logs += 10;
             sidecar.forwarded(logs).await;
-            assert_eq!(coderd.delivered(&session.id).await, session.whole());
+            assert_eq!(plane.delivered(&session.id).await, session.whole());
         } else {
             sender.closed().await;
         }
@@ -107,23 +107,19 @@ async fn hostile_frames_cost_only_their_sender() {
     for (reason, count) in seen {
         assert_eq!(page.rejected(reason), count, "{reason}");
     }
-    assert_eq!(coderd.delivered("friend").await, session.whole());
+    assert_eq!(plane.delivered("friend").await, session.whole());
     sidecar.stop_clean().await;
-    coderd.expect_clean_wire().await;
+    plane.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn ten_thousand_senders_are_served() {
+async fn ten_thousand_senders_are_served(plane: impl Plane) {
     const SENDERS: u64 = 10_000;
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
     let limit = weir::ingest::raise_descriptor_limit().unwrap();
     assert!(
         limit.is_none_or(|limit| limit > SENDERS + 500),
         "the test needs more descriptors"
     );
-    let sidecar = Sidecar::builder(&coderd.url)
+    let sidecar = Sidecar::builder(plane.url())
         .flag("--when-full", "block")
         .flag("--block-deadline", "10min")
         .start()
@@ -147,9 +143,9 @@ async fn ten_thousand_senders_are_served() {
     }
     let page = sidecar.forwarded(SENDERS).await;
     assert_eq!(page.count("weir_connections"), SENDERS);
-    let account = coderd.account().await;
+    let delivered = plane.sessions().await;
     for session in &sessions {
-        assert_eq!(account["sessions"][&session.id]["distinct"], session.logs);
+        assert_eq!(delivered[&session.id].distinct, session.logs);
     }
     drop(senders);
     sidecar
@@ -158,7 +154,7 @@ async fn ten_thousand_senders_are_served() {
         })
         .await;
     sidecar.stop_clean().await;
-    coderd.expect_clean_wire().await;
+    plane.expect_clean_wire().await;
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@ use rustix::process::Signal;
 
 use super::nobody;
 use crate::support::coderd::{Coderd, TOKEN};
-use crate::support::plane::Plane as _;
+use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
+
+on_each_plane![sighup_without_a_change_keeps_the_connection,];
 
 #[tokio::test]
 async fn sigusr1_logs_the_balance() {
@@ -37,10 +39,14 @@ async fn sigusr1_logs_the_balance() {
 
 #[tokio::test]
 async fn sighup_moves_to_another_control_plane() {
-    let (Some(old), Some(new)) = (Coderd::start(&[]), Coderd::start(&[])) else {
-        return;
-    };
-    let builder = Sidecar::builder(&old.url)
+    if let (Some(old), Some(new)) = (Coderd::start(&[]), Coderd::start(&[])) {
+        sighup_moves(old, new).await;
+    }
+    sighup_moves(WeirPlane::start(), WeirPlane::start()).await;
+}
+
+async fn sighup_moves(old: impl Plane, new: impl Plane) {
+    let builder = Sidecar::builder(old.url())
         .without("--agent-url")
         .without("--agent-token");
     let file = builder.path("weir.toml");
@@ -51,7 +57,7 @@ async fn sighup_moves_to_another_control_plane() {
         let text = format!("agent_url = \"{url}\"\nagent_token_file = \"{token}\"\n");
         std::fs::write(&file, text).unwrap();
     };
-    configure(old.url.as_str());
+    configure(old.url().as_str());
     let sidecar = builder.flag("--config", file.display()).start().await;
     let mut sender = Sender::connect(&sidecar.socket).await;
     let mut session = Session::new("first");
@@ -69,7 +75,7 @@ async fn sighup_moves_to_another_control_plane() {
     sidecar.forwarded(20).await;
     assert_eq!(old.delivered("second").await, session.whole());
 
-    configure(new.url.as_str());
+    configure(new.url().as_str());
     sidecar.signal(Signal::HUP);
     sidecar.logged("dialling anew").await;
     let mut session = Session::new("third");
@@ -82,12 +88,8 @@ async fn sighup_moves_to_another_control_plane() {
     new.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn sighup_without_a_change_keeps_the_connection() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+async fn sighup_without_a_change_keeps_the_connection(plane: impl Plane) {
+    let sidecar = Sidecar::builder(plane.url()).start().await;
     sidecar.connected().await;
     sidecar.signal(Signal::HUP);
     sidecar

@@ -4,10 +4,15 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::nobody;
-use crate::support::coderd::Coderd;
-use crate::support::plane::Plane as _;
+use crate::support::plane::Plane;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Builder, Sidecar};
+
+on_each_plane![
+    a_second_instance_is_refused_and_costs_the_first_nothing,
+    a_path_is_taken_over_without_a_loss,
+    a_restart_finds_its_own_path_again,
+];
 
 /// Expects a refusal to start, with this exit code and these words in the log.
 async fn refused(builder: Builder, code: i32, says: &str) {
@@ -24,37 +29,29 @@ fn with_socket(path: &Path) -> Builder {
     Sidecar::builder(&nobody()).flag("--boundary-log-proxy-socket-path", path.display())
 }
 
-#[tokio::test]
-async fn a_second_instance_is_refused_and_costs_the_first_nothing() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let first = Sidecar::builder(&coderd.url).start().await;
+async fn a_second_instance_is_refused_and_costs_the_first_nothing(plane: impl Plane) {
+    let first = Sidecar::builder(plane.url()).start().await;
     let mut session = Session::new("s");
     let mut sender = Sender::connect(&first.socket).await;
     sender.send(&session.batch()).await;
-    refused(first.beside(&coderd.url), 1, "another instance holds it").await;
+    refused(first.beside(plane.url()), 1, "another instance holds it").await;
     sender.send(&session.batch()).await;
     Sender::connect(&first.socket)
         .await
         .send(&session.batch())
         .await;
     first.forwarded(30).await;
-    assert_eq!(coderd.delivered("s").await.distinct, 30);
+    assert_eq!(plane.delivered("s").await.distinct, 30);
     first.stop_clean().await;
 }
 
-#[tokio::test]
-async fn a_path_is_taken_over_without_a_loss() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let first = Sidecar::builder(&coderd.url).start().await;
+async fn a_path_is_taken_over_without_a_loss(plane: impl Plane) {
+    let first = Sidecar::builder(plane.url()).start().await;
     let (mut old, mut new) = (Session::new("old"), Session::new("new"));
     let mut sender = Sender::connect(&first.socket).await;
     sender.send(&old.batch()).await;
     let second = first
-        .beside(&coderd.url)
+        .beside(plane.url())
         .flag("--take-over", true)
         .flag(
             "--api-socket",
@@ -73,24 +70,20 @@ async fn a_path_is_taken_over_without_a_loss() {
     let ended = first.end().await;
     assert_eq!(ended.code(), Some(0), "{}", ended.log());
     assert_eq!(ended.number("forwarded_logs"), 20, "{}", ended.log());
-    assert_eq!(coderd.delivered("old").await, old.whole());
+    assert_eq!(plane.delivered("old").await, old.whole());
     // The path is the second's, and stays so.
     Sender::connect(&second.socket)
         .await
         .send(&new.batch())
         .await;
     second.forwarded(20).await;
-    assert_eq!(coderd.delivered("new").await, new.whole());
+    assert_eq!(plane.delivered("new").await, new.whole());
     second.stop_clean().await;
 }
 
-#[tokio::test]
-async fn a_restart_finds_its_own_path_again() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let first = Sidecar::builder(&coderd.url).start().await;
-    let again = first.beside(&coderd.url);
+async fn a_restart_finds_its_own_path_again(plane: impl Plane) {
+    let first = Sidecar::builder(plane.url()).start().await;
+    let again = first.beside(plane.url());
     let socket = first.socket.clone();
     first.stop_clean().await;
     // A sender that looks for it now keeps auditing on.
@@ -99,7 +92,7 @@ async fn a_restart_finds_its_own_path_again() {
     let mut session = Session::new("s");
     Sender::connect(&socket).await.send(&session.batch()).await;
     second.forwarded(10).await;
-    assert_eq!(coderd.delivered("s").await, session.whole());
+    assert_eq!(plane.delivered("s").await, session.whole());
     second.stop_clean().await;
 }
 

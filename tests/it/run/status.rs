@@ -3,16 +3,14 @@
 use serde_json::{Value, json};
 
 use super::nobody;
-use crate::support::coderd::Coderd;
+use crate::support::plane::Plane;
 use crate::support::sender::{Sender, Session, unhex};
 use crate::support::sidecar::{Sidecar, status};
 
-#[tokio::test]
-async fn status_tells_what_the_contract_names() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+on_each_plane![status_tells_what_the_contract_names,];
+
+async fn status_tells_what_the_contract_names(plane: impl Plane) {
+    let sidecar = Sidecar::builder(plane.url()).start().await;
     let mut sender = Sender::connect(&sidecar.socket).await;
     sender.send(&Session::new("s").batch()).await;
     // A status that tells of five and three logs which the sender has lost.

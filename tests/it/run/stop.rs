@@ -9,6 +9,8 @@ use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Ended, Sidecar};
 
+on_each_plane![who_waits_in_the_backlog_at_a_stop_is_heard,];
+
 fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
     assert_eq!(ended.code(), Some(3), "{}", ended.log());
     assert_eq!(ended.number("received_logs"), logs);
@@ -94,12 +96,8 @@ async fn a_stop_that_has_nothing_to_deliver_waits_for_nobody() {
     sidecar.stop_clean().await;
 }
 
-#[tokio::test]
-async fn who_waits_in_the_backlog_at_a_stop_is_heard() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+async fn who_waits_in_the_backlog_at_a_stop_is_heard(plane: impl Plane) {
+    let sidecar = Sidecar::builder(plane.url()).start().await;
     sidecar.connected().await;
     // Nothing is accepted before it is to stop.
     sidecar.signal(Signal::STOP);
@@ -116,7 +114,7 @@ async fn who_waits_in_the_backlog_at_a_stop_is_heard() {
     assert_eq!(ended.code(), Some(0), "{}", ended.log());
     assert_eq!(ended.number("forwarded_logs"), 2_000);
     for session in &sessions {
-        assert_eq!(coderd.delivered(&session.id).await, session.whole());
+        assert_eq!(plane.delivered(&session.id).await, session.whole());
     }
 }
 

@@ -36,9 +36,9 @@ impl Certificates {
         }
     }
 
-    /// The flags that have coderd serve with it.
+    /// The flags that have a control plane serve with it.
     pub fn flags(&self) -> [&str; 4] {
         let [certificate, key] = [&self.certificate, &self.key].map(|path| path.to_str().unwrap());
-        ["-tls-cert", certificate, "-tls-key", key]
+        ["--tls-cert", certificate, "--tls-key", key]
     }
 }

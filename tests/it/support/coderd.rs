@@ -1,5 +1,6 @@
 //! The control plane of `tests/interop`, built from the real Go libraries: started, steered and read out.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -139,16 +140,37 @@ impl Plane for Coderd {
         &self.url
     }
 
-    async fn delivered(&self, session: &str) -> Delivered {
+    async fn turn_away(&mut self) {
+        self.fault(serde_json::json!({"kind": "refuse", "status": 503}))
+            .await;
+    }
+
+    async fn let_in(&mut self) {
+        self.clear().await;
+    }
+
+    async fn accepted(&self) -> u64 {
         let account = self.account().await;
-        let session = &account["sessions"][session];
-        let number = |field: &str| session[field].as_u64().unwrap_or_default();
-        Delivered {
-            distinct: number("distinct"),
-            duplicates: number("duplicates"),
-            out_of_order: number("out_of_order"),
-            sha256: session["sha256"].as_str().unwrap_or_default().to_owned(),
-        }
+        account["calls"]["ReportBoundaryLogs"]["ok"]
+            .as_u64()
+            .expect("a number of calls")
+    }
+
+    async fn sessions(&self) -> HashMap<String, Delivered> {
+        let account = self.account().await;
+        let sessions = account["sessions"].as_object().expect("sessions").iter();
+        let delivered = |session: &Value| {
+            let number = |field: &str| session[field].as_u64().expect("a number");
+            Delivered {
+                distinct: number("distinct"),
+                duplicates: number("duplicates"),
+                out_of_order: number("out_of_order"),
+                sha256: session["sha256"].as_str().expect("a sum").to_owned(),
+            }
+        };
+        sessions
+            .map(|(id, session)| (id.clone(), delivered(session)))
+            .collect()
     }
 
     async fn expect_clean_wire(&self) {
