@@ -55,7 +55,11 @@ pub(super) fn parse(
         let value = match texts(setting.shape, value) {
             Ok(texts) => Given { texts, origin },
             Err(expected) => {
-                let wrong = Wrong::new(expected, type_name(setting.shape, value.get_ref()));
+                let got = match value.get_ref() {
+                    DeValue::Array(_) if setting.shape == Shape::List => "an array of other values",
+                    value => type_name(value),
+                };
+                let wrong = Wrong::new(expected, got);
                 faults.push(Fault::new(at(line), format!("{name}: {wrong}"), None));
                 Given::unusable(origin)
             }
@@ -93,14 +97,13 @@ fn texts(shape: Shape, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, &'st
 }
 
 /// The type only: the value may be a secret that was not quoted.
-fn type_name(expected: Shape, value: &DeValue<'_>) -> &'static str {
+pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a float",
         DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) if expected == Shape::List => "an array of other values",
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }

@@ -159,6 +159,20 @@ pub(super) fn exact_size(bytes: u64) -> String {
     }
 }
 
+/// Reads a UUID in text form.
+pub(super) fn uuid(text: &str) -> Option<[u8; 16]> {
+    let well_placed = text.bytes().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    });
+    if text.len() != 36 || !well_placed {
+        return None;
+    }
+    let digits = text.chars().filter_map(|digit| digit.to_digit(16));
+    let number = digits.fold(0, |number: u128, digit| number << 4 | u128::from(digit));
+    Some(number.to_be_bytes())
+}
+
 /// A duration that may be zero.
 pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     match humantime::parse_duration(text) {

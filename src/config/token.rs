@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::fault::Wrong;
 use super::host::{Host, ThisMachine};
+use super::parse;
 use super::secret::Secret;
 
 /// Largest token file that is read: far more than any token, and a path to a device must not be
@@ -104,10 +105,5 @@ pub(super) fn token(bytes: &[u8]) -> Result<Secret, Wrong> {
 
 /// Whether the token has the form that coderd issues, a UUID: it answers 401 to any other.
 pub(super) fn is_uuid(token: &Secret) -> bool {
-    let groups: Vec<&str> = token.expose().split('-').collect();
-    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-    lengths == [8, 4, 4, 4, 12]
-        && groups
-            .iter()
-            .all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    parse::uuid(token.expose()).is_some()
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
+use crate::config::parse;
 use crate::config::secret::REDACTED;
 
 /// An agent that may connect.
@@ -64,7 +65,7 @@ pub struct AgentToken([u8; 16]);
 impl AgentToken {
     /// Reads the text form, 8-4-4-4-12 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
-        uuid(text).map(Self)
+        parse::uuid(text).map(Self)
     }
 
     pub(super) fn bytes(&self) -> [u8; 16] {
@@ -94,18 +95,4 @@ impl fmt::Debug for AgentToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(REDACTED)
     }
-}
-
-/// Reads a UUID in text form.
-pub(super) fn uuid(text: &str) -> Option<[u8; 16]> {
-    let well_placed = text.bytes().enumerate().all(|(at, byte)| match at {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => byte.is_ascii_hexdigit(),
-    });
-    if text.len() != 36 || !well_placed {
-        return None;
-    }
-    let digits = text.chars().filter_map(|digit| digit.to_digit(16));
-    let number = digits.fold(0, |number: u128, digit| number << 4 | u128::from(digit));
-    Some(number.to_be_bytes())
 }

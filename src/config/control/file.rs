@@ -8,8 +8,9 @@ use prost_types::Timestamp;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::agents::{AgentSpec, AgentToken, Labels, ScriptSpec, uuid};
+use super::agents::{AgentSpec, AgentToken, Labels, ScriptSpec};
 use crate::config::fault::quoted;
+use crate::config::file::type_name;
 use crate::config::parse;
 
 /// Largest agents file: some 50 000 agents. A path to a device must not be read without end.
@@ -291,7 +292,7 @@ impl Reader {
 
     fn id(&mut self, fields: &mut Fields<'_, '_>, key: &str) -> Option<[u8; 16]> {
         let (line, text) = self.take_text(fields, key)?;
-        let id = uuid(text);
+        let id = parse::uuid(text);
         if id.is_none() {
             self.fault_at(
                 line,
@@ -365,16 +366,4 @@ fn instant(text: &str) -> Option<SystemTime> {
     let (_, _, _) = (parts.date?, parts.time?, parts.offset?);
     let time: Timestamp = parts.to_string().parse().ok()?;
     SystemTime::try_from(time).ok()
-}
-
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a table",
-    }
 }
