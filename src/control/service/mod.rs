@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::agents::Agent;
+use super::agents::{Agent, Role};
 use super::boundary_log::BoundaryLog;
 use super::rpc::Handler;
 use crate::metrics::control::{ControlMetrics, RpcMethod, RpcOutcome};
@@ -69,9 +69,9 @@ impl Service {
     }
 
     /// Answers a call. It is counted when the answer is found, or when the future is dropped before.
-    pub(super) fn call(
+    fn call(
         &self,
-        agent: &Arc<Agent>,
+        caller: &Caller,
         method: RpcMethod,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
@@ -83,7 +83,7 @@ impl Service {
         async move {
             // Moved in whole: it counts when the future goes, polled or not.
             let mut count = count;
-            let answer = self.answer(agent, method, request).await;
+            let answer = self.answer(caller, method, request).await;
             count.outcome = match &answer {
                 Ok(_) => RpcOutcome::Ok,
                 Err(error) if error.code == UNIMPLEMENTED => RpcOutcome::Unimplemented,
@@ -95,10 +95,11 @@ impl Service {
 
     async fn answer(
         &self,
-        agent: &Arc<Agent>,
+        caller: &Caller,
         method: RpcMethod,
         request: Bytes,
     ) -> Result<Bytes, RemoteError> {
+        let agent = &caller.agent;
         match method {
             RpcMethod::GetManifest => accept(request).map(|_empty| agent.manifest.clone()),
             RpcMethod::GetServiceBanner
@@ -130,11 +131,12 @@ impl Service {
     }
 }
 
-/// The agent service for the calls of one agent.
+/// The agent service for the calls of one session.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) service: Arc<Service>,
     pub(super) agent: Arc<Agent>,
+    pub(super) role: Role,
 }
 
 impl Handler for Caller {
@@ -149,7 +151,7 @@ impl Handler for Caller {
         method: RpcMethod,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
-        self.service.call(&self.agent, method, request)
+        self.service.call(self, method, request)
     }
 }
 

@@ -16,6 +16,7 @@ fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
     Caller {
         service: Arc::new(service),
         agent: agent(),
+        role: Role::Agent,
     }
 }
 
