@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus::Registry;
 use tokio::runtime::Builder;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +13,6 @@ use crate::config::control::ControlConfig;
 use crate::control::ControlPlane;
 use crate::ingest;
 use crate::logging::{self, ErrorChain};
-use crate::metrics::ProcessCollector;
 use crate::metrics::control::ControlMetrics;
 use crate::scrape::Exporter;
 use crate::shutdown::{Request, Signals, Stop};
@@ -62,7 +60,8 @@ async fn serve(config: &ControlConfig, metrics: ControlMetrics) -> anyhow::Resul
     let exporter = match &config.prometheus {
         None => None,
         Some(address) => {
-            let exporter = Exporter::start(address, registry(&metrics)?).await;
+            let exporter =
+                Exporter::start(address, control_plane.exposition()?, metrics.scrapes).await;
             let failed = || format!("cannot serve metrics on {address}");
             Some(exporter.with_context(failed)?)
         }
@@ -103,13 +102,4 @@ async fn show_life(drain: &CancellationToken) -> Infallible {
             }
         }
     }
-}
-
-fn registry(metrics: &ControlMetrics) -> Result<Registry, prometheus::Error> {
-    let registry = Registry::new();
-    for collector in metrics.collectors() {
-        registry.register(collector)?;
-    }
-    registry.register(Box::new(ProcessCollector::new()?))?;
-    Ok(registry)
 }

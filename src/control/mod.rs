@@ -1,12 +1,13 @@
 //! The embedded control plane: takes agents over WebSocket, answers the agent service, writes boundary logs.
 //!
 //! From the bytes up: `connection` (HTTP, and whether it becomes a session: `handshake`), `session` (yamux), `rpc`
-//! (dRPC), `service` (the methods, whatever the transport), `boundary_log`. Imports nothing of the sidecar's own
-//! stages.
+//! (dRPC), `service` (the methods, whatever the transport), `boundary_log`; `export` is what Prometheus sees of it all.
+//! Imports nothing of the sidecar's own stages.
 
 mod agents;
 mod boundary_log;
 mod connection;
+mod export;
 mod handshake;
 mod http;
 mod rpc;
@@ -33,6 +34,7 @@ use crate::metrics::control::ControlMetrics;
 use agents::Agents;
 use boundary_log::{BoundaryLog, Writer};
 use connection::Shared;
+pub use export::Exposition;
 use service::Service;
 
 /// Connections open at a time; more wait in the backlog. Far beyond a deployment that one process serves, and with
@@ -46,12 +48,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long looking up the name of the address to listen on may take.
 const BIND_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long the statistics of an agent are shown after its last report.
+const EXPIRY: Duration = Duration::from_secs(120);
+
 /// A control plane that is bound and not yet serving.
 pub struct ControlPlane {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     writer: Option<Writer>,
+    collect_statistics: bool,
 }
 
 /// Why there can be no control plane.
@@ -110,7 +116,19 @@ impl ControlPlane {
             tls,
             shared: Arc::new(shared),
             writer,
+            collect_statistics: config.collect_agent_stats,
         })
+    }
+
+    /// Where the pages of metrics come from.
+    ///
+    /// # Errors
+    /// When a row of the catalogue is not a valid metric.
+    pub fn exposition(&self) -> Result<Exposition, prometheus::Error> {
+        let Shared {
+            agents, metrics, ..
+        } = &*self.shared;
+        Exposition::new(agents, self.collect_statistics, EXPIRY, metrics)
     }
 
     /// Where agents connect, with the real address and port.
@@ -130,6 +148,7 @@ impl ControlPlane {
             tls,
             shared,
             writer,
+            ..
         } = self;
         let mut connections = JoinSet::new();
         let mut failing = false;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::parse::{choice, count, positive_duration, switch};
+use crate::config::parse::{choice, count, positive_duration};
 use crate::config::refused::Refusal;
 use crate::config::setting::Fallback::{Required, Text, Unset};
 use crate::config::setting::settings;
@@ -27,7 +27,7 @@ settings! {
         "Where metrics are served (port 0 takes a free one); an address in use is an error");
     COLLECT_AGENT_STATS = ("prometheus-collect-agent-stats",
         "CODER_PROMETHEUS_COLLECT_AGENT_STATS", "true|false", Switch, Text("false"),
-        "Serve the statistics that agents report");
+        "Serve what agents report of their connections, coderd_agentstats_*");
     AGGREGATE_BY = ("prometheus-aggregate-agent-stats-by",
         "CODER_PROMETHEUS_AGGREGATE_AGENT_STATS_BY", "LABEL", List,
         Text("agent_name,template_name,username,workspace_name"),
@@ -70,11 +70,6 @@ const DEFAULT_MAX_SERIES: usize = 1_000_000;
 pub(crate) const NO_AGGREGATION: &str = "metrics of agents are not served yet";
 
 pub(crate) static REFUSALS: &[Refusal] = &[
-    Refusal {
-        setting: &COLLECT_AGENT_STATS,
-        available: |value| Ok(!switch(value)?),
-        reason: NO_AGGREGATION,
-    },
     Refusal {
         setting: &AGGREGATE_BY,
         available: |value| choice(value, &LABELS),

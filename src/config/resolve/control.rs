@@ -5,9 +5,9 @@ use std::path::Path;
 use super::Resolver;
 use crate::config::Faults;
 use crate::config::control::setting::{
-    AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, LABELS, LISTEN, LOG_FORMAT,
-    LOG_LEVEL, NO_AGGREGATION, PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE, REFRESH_INTERVAL, REFUSALS,
-    TLS_CERT, TLS_KEY,
+    AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, COLLECT_AGENT_STATS, LABELS,
+    LISTEN, LOG_FORMAT, LOG_LEVEL, NO_AGGREGATION, PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE,
+    REFRESH_INTERVAL, REFUSALS, TLS_CERT, TLS_KEY,
 };
 use crate::config::control::{
     AgentSpec, AgentToken, BoundaryLogOutput, ControlConfig, Labels, MAX_FILE_BYTES, TlsFiles,
@@ -33,6 +33,7 @@ impl ControlConfig {
         let agents = resolver.agents();
         let prometheus = resolver.value(&PROMETHEUS_ADDRESS, address);
         let enabled = resolver.value(&PROMETHEUS_ENABLE, parse::switch);
+        let collect_agent_stats = resolver.value(&COLLECT_AGENT_STATS, parse::switch);
         let refresh_interval = resolver.value(&REFRESH_INTERVAL, parse::positive_duration);
         let boundary_log = resolver.boundary_log();
         let tls = resolver.tls();
@@ -45,6 +46,7 @@ impl ControlConfig {
             agents,
             prometheus,
             enabled,
+            collect_agent_stats,
             refresh_interval,
             boundary_log,
             tls,
@@ -55,6 +57,7 @@ impl ControlConfig {
                 Some(agents),
                 Some(prometheus),
                 Some(enabled),
+                Some(collect_agent_stats),
                 Some(refresh_interval),
                 Some(boundary_log),
                 Some(tls),
@@ -63,6 +66,7 @@ impl ControlConfig {
                 listen,
                 agents,
                 prometheus: enabled.then_some(prometheus),
+                collect_agent_stats,
                 refresh_interval,
                 boundary_log,
                 tls,

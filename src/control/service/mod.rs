@@ -7,10 +7,12 @@ mod semver;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message;
 
+use super::EXPIRY;
 use super::agents::{Agent, Role};
 use super::boundary_log::BoundaryLog;
 use super::rpc::Handler;
@@ -109,11 +111,16 @@ impl Service {
             | RpcMethod::GetResourcesMonitoringConfiguration
             | RpcMethod::PushResourcesMonitoringUsage => accept(request),
             RpcMethod::UpdateStats => {
-                decode::<UpdateStatsRequest>(request)?;
+                let request = decode::<UpdateStatsRequest>(request)?;
+                // Without stats, an agent asks for the interval alone.
+                if let Some(stats) = request.stats {
+                    let own = caller.role == Role::Agent;
+                    agent.statistics.record(&stats, own, Instant::now(), EXPIRY);
+                }
                 Ok(self.stats_answer.clone())
             }
-            RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(request),
-            RpcMethod::UpdateStartup => lifecycle::update_startup(request),
+            RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(agent, request),
+            RpcMethod::UpdateStartup => lifecycle::update_startup(caller, request),
             RpcMethod::ScriptCompleted => lifecycle::script_completed(request),
             RpcMethod::BatchCreateLogs => logs::batch_create_logs(agent, request),
             RpcMethod::ReportConnection => lifecycle::report_connection(request),

@@ -86,8 +86,25 @@ pub const CONTROL_BOUNDARY_FAILURES: Family = family(
     Counter,
     "Requests that the boundary log output did not take; their agents were told.",
 );
+/// Panics.
+pub const CONTROL_PANICS: Family = family(
+    "weir_control_panics_total",
+    Counter,
+    "Panics in this process; anything but 0 is a defect.",
+);
+/// Which build is running.
+pub const CONTROL_BUILD_INFO: Family = split(
+    "weir_control_build_info",
+    Gauge,
+    &[Label {
+        name: "version",
+        values: &[],
+    }],
+    "Always 1; the labels say which build is running.",
+);
 
-/// Every family of the control plane alone; its page has those of the process too.
+/// Every family of the control plane's own; its page has those of coderd and of the process too. Their names begin with
+/// `weir_control_`, which no agent may send: those of a sidecar come in under its agent's name.
 pub const CONTROL: &[Family] = &[
     CONTROL_AGENTS,
     CONTROL_SESSIONS,
@@ -99,4 +116,6 @@ pub const CONTROL: &[Family] = &[
     CONTROL_BOUNDARY_LOGS,
     CONTROL_BOUNDARY_WRITTEN,
     CONTROL_BOUNDARY_FAILURES,
+    CONTROL_PANICS,
+    CONTROL_BUILD_INFO,
 ];

@@ -1,0 +1,258 @@
+//! What an agent reports of its connections, as coderd's `coderd_agentstats_*` have it (coder/coder
+//! coderd/prometheusmetrics AgentStats, coderd/workspacestats). No clock: times are passed in.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::pb::agent::Stats;
+
+/// The statistics under one combination of agent, user and workspace.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Statistics {
+    recorded: Mutex<Option<Recorded>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Recorded {
+    at: Instant,
+    /// When the agent itself last reported.
+    own_at: Option<Instant>,
+    shown: Shown,
+}
+
+/// The values that are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(in crate::control) struct Shown {
+    /// All that was reported since the series began.
+    pub(in crate::control) rx_bytes: u64,
+    pub(in crate::control) tx_bytes: u64,
+    pub(in crate::control) counts: Counts,
+}
+
+/// What the latest report said.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(in crate::control) struct Counts {
+    pub(in crate::control) connections: i64,
+    /// In seconds; `None` when the agent has no connection to measure, which it reports as 0 or less.
+    pub(in crate::control) latency: Option<f64>,
+    pub(in crate::control) vscode: i64,
+    pub(in crate::control) jetbrains: i64,
+    pub(in crate::control) ssh: i64,
+    pub(in crate::control) reconnecting_pty: i64,
+}
+
+impl Statistics {
+    /// Takes a report, of the agent itself or of something that shares its token. Bytes add up; the counts of such
+    /// another, which has no connections of its own, stand only while the agent itself reports none.
+    pub(in crate::control) fn record(
+        &self,
+        stats: &Stats,
+        own: bool,
+        now: Instant,
+        expiry: Duration,
+    ) {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) <= expiry;
+        let mut recorded = self.recorded();
+        let before = recorded.filter(|before| is_fresh(before.at));
+        let own_at = before
+            .and_then(|before| before.own_at)
+            .filter(|at| is_fresh(*at));
+        let shown = before.map(|before| before.shown).unwrap_or_default();
+        // A delta that is negative is none.
+        let added = |bytes: i64| u64::try_from(bytes).unwrap_or_default();
+        *recorded = Some(Recorded {
+            at: now,
+            own_at: if own { Some(now) } else { own_at },
+            shown: Shown {
+                rx_bytes: shown.rx_bytes.saturating_add(added(stats.rx_bytes)),
+                tx_bytes: shown.tx_bytes.saturating_add(added(stats.tx_bytes)),
+                counts: match own_at {
+                    Some(_) if !own => shown.counts,
+                    _ => Counts::of(stats),
+                },
+            },
+        });
+    }
+
+    /// What is shown now; `None` when nothing was reported for longer than the expiry.
+    pub(in crate::control) fn shown(&self, now: Instant, expiry: Duration) -> Option<Shown> {
+        let recorded = (*self.recorded())?;
+        (now.saturating_duration_since(recorded.at) <= expiry).then_some(recorded.shown)
+    }
+
+    /// Forgets everything: the agent is another build.
+    pub(in crate::control) fn clear(&self) {
+        *self.recorded() = None;
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, Option<Recorded>> {
+        // Nothing that can panic runs while it is held.
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn of(stats: &Stats) -> Self {
+        let latency = stats.connection_median_latency_ms / 1000.0;
+        let mut counts = Self {
+            connections: stats.connection_count,
+            latency: (latency.is_finite() && latency > 0.0).then_some(latency),
+            ..Self::default()
+        };
+        if stats.session_counts.is_empty() {
+            counts.vscode = stats.session_count_vscode;
+            counts.jetbrains = stats.session_count_jetbrains;
+            counts.ssh = stats.session_count_ssh;
+            counts.reconnecting_pty = stats.session_count_reconnecting_pty;
+        } else {
+            counts.add(&stats.session_counts);
+        }
+        counts
+    }
+
+    /// Adds sessions by the name of their program. Names of programs that no family has are not counted, here as in
+    /// coderd's metrics.
+    fn add(&mut self, sessions: &BTreeMap<String, i64>) {
+        for (program, count) in sessions {
+            let name = program.trim().to_lowercase().replace('-', "_");
+            let Some(family) = self.family(&name) else {
+                continue;
+            };
+            *family = family.saturating_add((*count).max(0));
+        }
+    }
+
+    /// Where sessions of a program count (coder/coder coderd/idemetadata).
+    fn family(&mut self, program: &str) -> Option<&mut i64> {
+        match program {
+            "vscode" | "vscode_insiders" | "vscode_web" | "code_server" | "cursor" | "windsurf"
+            | "positron" | "vscodium" | "codium" | "antigravity" | "trae" | "kiro" | "devin" => {
+                Some(&mut self.vscode)
+            }
+            "jetbrains" => Some(&mut self.jetbrains),
+            "ssh" | "zed" => Some(&mut self.ssh),
+            "reconnecting_pty" => Some(&mut self.reconnecting_pty),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPIRY: Duration = Duration::from_secs(120);
+
+    fn report(rx_bytes: i64, ssh: i64) -> Stats {
+        Stats {
+            rx_bytes,
+            tx_bytes: rx_bytes.saturating_mul(10),
+            connection_count: 3,
+            connection_median_latency_ms: 12.5,
+            session_count_ssh: ssh,
+            session_count_vscode: 4,
+            ..Stats::default()
+        }
+    }
+
+    #[test]
+    fn bytes_add_up_and_counts_are_the_latest() {
+        let (cell, now) = (Statistics::default(), Instant::now());
+        assert_eq!(cell.shown(now, EXPIRY), None);
+        cell.record(&report(5, 1), true, now, EXPIRY);
+        cell.record(&report(7, 2), true, now, EXPIRY);
+        let shown = cell.shown(now, EXPIRY).unwrap();
+        assert_eq!((shown.rx_bytes, shown.tx_bytes), (12, 120));
+        assert_eq!((shown.counts.ssh, shown.counts.vscode), (2, 4));
+        assert_eq!(shown.counts.connections, 3);
+        assert_eq!(shown.counts.latency, Some(0.0125));
+
+        // Nothing that is told can make them less, or wrap.
+        cell.record(&report(i64::MIN, 2), true, now, EXPIRY);
+        assert_eq!(cell.shown(now, EXPIRY).unwrap().rx_bytes, 12);
+        for _ in 0..3 {
+            let most = Stats {
+                rx_bytes: i64::MAX,
+                ..Stats::default()
+            };
+            cell.record(&most, true, now, EXPIRY);
+        }
+        assert_eq!(cell.shown(now, EXPIRY).unwrap().rx_bytes, u64::MAX);
+    }
+
+    #[test]
+    fn what_is_not_reported_any_more_is_not_shown_and_begins_anew() {
+        let (cell, now) = (Statistics::default(), Instant::now());
+        cell.record(&report(5, 1), true, now, EXPIRY);
+        assert!(cell.shown(now + EXPIRY, EXPIRY).is_some());
+        let late = now + EXPIRY + Duration::from_nanos(1);
+        assert_eq!(cell.shown(late, EXPIRY), None);
+        cell.record(&report(7, 1), true, late, EXPIRY);
+        assert_eq!(cell.shown(late, EXPIRY).unwrap().rx_bytes, 7);
+        cell.clear();
+        assert_eq!(cell.shown(late, EXPIRY), None);
+    }
+
+    #[test]
+    fn a_sidecars_counts_stand_only_while_there_are_none_of_the_agent() {
+        let (cell, start) = (Statistics::default(), Instant::now());
+        let ssh = |at| cell.shown(at, EXPIRY).unwrap().counts.ssh;
+        cell.record(&report(1, 8), false, start, EXPIRY);
+        assert_eq!(ssh(start), 8);
+        cell.record(&report(1, 2), true, start, EXPIRY);
+        cell.record(&report(1, 0), false, start + EXPIRY, EXPIRY);
+        assert_eq!(ssh(start + EXPIRY), 2);
+        assert_eq!(cell.shown(start + EXPIRY, EXPIRY).unwrap().rx_bytes, 3);
+        // The agent has said nothing for too long.
+        let late = start + EXPIRY + Duration::from_secs(1);
+        cell.record(&report(1, 0), false, late, EXPIRY);
+        assert_eq!(ssh(late), 0);
+    }
+
+    #[test]
+    fn sessions_by_program_take_the_place_of_the_four_fields() {
+        let sessions = |pairs: &[(&str, i64)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count));
+            Counts::of(&Stats {
+                session_counts: pairs.collect(),
+                session_count_vscode: 100,
+                ..Stats::default()
+            })
+        };
+        let counts = sessions(&[
+            ("VSCode", 1),
+            ("vscode", 2),
+            (" cursor", 4),
+            ("jetbrains", 8),
+            ("zed", 16),
+            ("ssh", 32),
+            ("Reconnecting-PTY", 64),
+            ("my-future-ide", 128),
+        ]);
+        let expected = Counts {
+            vscode: 7,
+            jetbrains: 8,
+            ssh: 48,
+            reconnecting_pty: 64,
+            ..Counts::default()
+        };
+        assert_eq!(counts, expected);
+        assert_eq!(sessions(&[("ssh", -3)]), Counts::default());
+        let most = sessions(&[("ssh", i64::MAX), ("zed", i64::MAX)]);
+        assert_eq!(most.ssh, i64::MAX);
+    }
+
+    #[test]
+    fn a_latency_that_is_none_is_not_shown() {
+        for latency in [0.0, -0.001, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let counts = Counts::of(&Stats {
+                connection_median_latency_ms: latency,
+                ..Stats::default()
+            });
+            assert_eq!(counts.latency, None, "{latency}");
+        }
+    }
+}
