@@ -27,7 +27,8 @@ impl Agents {
     pub(super) fn new(specs: &[AgentSpec]) -> Self {
         let all = specs
             .iter()
-            .map(|spec| (spec.token, Arc::new(Agent::new(spec))))
+            .zip(0..)
+            .map(|(spec, place)| (spec.token, Arc::new(Agent::new(spec, place))))
             .collect();
         Self { all }
     }
@@ -46,6 +47,8 @@ impl Agents {
 /// One agent.
 #[derive(Debug)]
 pub(super) struct Agent {
+    /// Its place among all agents.
+    pub(super) place: u32,
     pub(super) labels: Labels,
     /// Its manifest, encoded.
     pub(super) manifest: Bytes,
@@ -62,8 +65,9 @@ struct Sessions {
 }
 
 impl Agent {
-    fn new(spec: &AgentSpec) -> Self {
+    fn new(spec: &AgentSpec, place: u32) -> Self {
         Self {
+            place,
             labels: spec.labels.clone(),
             manifest: manifest(spec).encode_to_vec().into(),
             log_bytes: AtomicU64::new(0),

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::Role as End;
 use tokio_util::sync::CancellationToken;
 
 use super::agents::{Agents, Seat};
+use super::aggregate::Reporter;
 use super::handshake::{self, Admitted, Refusal, Role};
 use super::http::{Page, page, refused, switching};
 use super::service::{Caller, Service};
@@ -116,6 +117,7 @@ where
     let caller = Caller {
         service: Arc::clone(&shared.service),
         agent: Arc::clone(&seat.agent),
+        reporter: Reporter::new(seat.agent.place, role.name()),
     };
     let labels = &seat.agent.labels;
     let (username, workspace) = (&labels.username, &labels.workspace_name);

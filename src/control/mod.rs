@@ -5,6 +5,7 @@
 //! stages.
 
 mod agents;
+pub mod aggregate;
 mod boundary_log;
 mod connection;
 mod handshake;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::control::ControlConfig;
 use crate::metrics::control::ControlMetrics;
 use agents::Agents;
+use aggregate::Aggregator;
 use boundary_log::{BoundaryLog, Writer};
 use connection::Shared;
 use service::Service;
@@ -52,6 +54,7 @@ pub struct ControlPlane {
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     writer: Option<Writer>,
+    aggregator: Option<(Aggregator, aggregate::Running)>,
 }
 
 /// Why there can be no control plane.
@@ -71,6 +74,9 @@ pub enum BindError {
     /// Certificate or key cannot be used.
     #[error("cannot serve TLS")]
     Tls(#[source] io::Error),
+    /// There can be no thread for the metrics of agents.
+    #[error("cannot start the aggregator")]
+    Aggregator(#[source] io::Error),
 }
 
 impl ControlPlane {
@@ -99,7 +105,13 @@ impl ControlPlane {
                 address: config.listen.clone(),
                 source,
             })?;
-        let service = Service::new(config.refresh_interval, boundary_log, metrics.clone());
+        let aggregator = aggregator(config, &metrics).map_err(BindError::Aggregator)?;
+        let service = Service::new(
+            config.refresh_interval,
+            boundary_log,
+            aggregator.as_ref().map(|(handle, _)| handle.clone()),
+            metrics.clone(),
+        );
         let shared = Shared {
             agents: Agents::new(&config.agents),
             service: Arc::new(service),
@@ -110,7 +122,13 @@ impl ControlPlane {
             tls,
             shared: Arc::new(shared),
             writer,
+            aggregator,
         })
+    }
+
+    /// What keeps the metrics of agents; `None` when nobody can scrape them.
+    pub fn aggregator(&self) -> Option<Aggregator> {
+        self.aggregator.as_ref().map(|(handle, _)| handle.clone())
     }
 
     /// Where agents connect, with the real address and port.
@@ -130,6 +148,7 @@ impl ControlPlane {
             tls,
             shared,
             writer,
+            aggregator,
         } = self;
         let mut connections = JoinSet::new();
         let mut failing = false;
@@ -167,6 +186,9 @@ impl ControlPlane {
         if let Some(writer) = writer {
             writer.finish().await;
         }
+        if let Some((_, running)) = aggregator {
+            running.stop();
+        }
     }
 }
 
@@ -176,6 +198,24 @@ impl fmt::Debug for ControlPlane {
             .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
+}
+
+/// Starts to keep the metrics of agents, if anybody can scrape them: without `--prometheus-enable` reports are checked,
+/// answered and forgotten.
+fn aggregator(
+    config: &ControlConfig,
+    metrics: &ControlMetrics,
+) -> io::Result<Option<(Aggregator, aggregate::Running)>> {
+    if config.prometheus.is_none() {
+        return Ok(None);
+    }
+    let settings = aggregate::Settings {
+        by: config.aggregate_by,
+        expiry: config.metrics_expiry,
+        max_series: config.max_series,
+    };
+    let agents = config.agents.iter().map(|agent| &agent.labels);
+    Aggregator::start(settings, agents, metrics.aggregate.clone()).map(Some)
 }
 
 /// The panic itself is logged and counted where it happens.

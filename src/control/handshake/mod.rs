@@ -54,6 +54,16 @@ pub(super) enum Role {
     Other(String),
 }
 
+impl Role {
+    /// What the program calls itself.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Agent => "agent",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 /// An answer other than a session.
 #[derive(Debug)]
 pub(super) struct Refusal {

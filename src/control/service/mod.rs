@@ -12,11 +12,13 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::agents::Agent;
+use super::aggregate::{Aggregator, Reporter};
 use super::boundary_log::BoundaryLog;
 use super::rpc::Handler;
 use crate::metrics::control::{ControlMetrics, RpcMethod, RpcOutcome};
-use crate::pb::agent::{UpdateStatsRequest, UpdateStatsResponse};
+use crate::pb::agent::UpdateStatsResponse;
 use crate::wire::drpc::{RemoteError, UNIMPLEMENTED};
+use crate::wire::stats::StatsRequest;
 
 /// What comes before a method's name in its path.
 const PREFIX: &str = "/coder.agent.v2.Agent/";
@@ -30,6 +32,7 @@ pub(super) struct Service {
     /// The answer to every report: when to send the next.
     stats_answer: Bytes,
     boundary_log: Option<BoundaryLog>,
+    aggregator: Option<Aggregator>,
     metrics: ControlMetrics,
 }
 
@@ -37,6 +40,7 @@ impl Service {
     pub(super) fn new(
         refresh_interval: std::time::Duration,
         boundary_log: Option<BoundaryLog>,
+        aggregator: Option<Aggregator>,
         metrics: ControlMetrics,
     ) -> Self {
         let stats_answer = UpdateStatsResponse {
@@ -46,6 +50,7 @@ impl Service {
         Self {
             stats_answer: stats_answer.encode_to_vec().into(),
             boundary_log,
+            aggregator,
             metrics,
         }
     }
@@ -72,6 +77,7 @@ impl Service {
     pub(super) fn call(
         &self,
         agent: &Arc<Agent>,
+        reporter: Reporter,
         method: RpcMethod,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
@@ -83,7 +89,7 @@ impl Service {
         async move {
             // Moved in whole: it counts when the future goes, polled or not.
             let mut count = count;
-            let answer = self.answer(agent, method, request).await;
+            let answer = self.answer(agent, reporter, method, request).await;
             count.outcome = match &answer {
                 Ok(_) => RpcOutcome::Ok,
                 Err(error) if error.code == UNIMPLEMENTED => RpcOutcome::Unimplemented,
@@ -96,6 +102,7 @@ impl Service {
     async fn answer(
         &self,
         agent: &Arc<Agent>,
+        reporter: Reporter,
         method: RpcMethod,
         request: Bytes,
     ) -> Result<Bytes, RemoteError> {
@@ -108,7 +115,11 @@ impl Service {
             | RpcMethod::GetResourcesMonitoringConfiguration
             | RpcMethod::PushResourcesMonitoringUsage => accept(request),
             RpcMethod::UpdateStats => {
-                decode::<UpdateStatsRequest>(request)?;
+                let report = StatsRequest::read(request)
+                    .map_err(|error| failure(format!("proto: {error}")))?;
+                if let Some(aggregator) = &self.aggregator {
+                    aggregator.report(reporter, report);
+                }
                 Ok(self.stats_answer.clone())
             }
             RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(request),
@@ -135,6 +146,8 @@ impl Service {
 pub(super) struct Caller {
     pub(super) service: Arc<Service>,
     pub(super) agent: Arc<Agent>,
+    /// The program that calls.
+    pub(super) reporter: Reporter,
 }
 
 impl Handler for Caller {
@@ -149,7 +162,8 @@ impl Handler for Caller {
         method: RpcMethod,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
-        self.service.call(&self.agent, method, request)
+        self.service
+            .call(&self.agent, self.reporter, method, request)
     }
 }
 

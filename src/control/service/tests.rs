@@ -4,6 +4,7 @@ use prost_types::Timestamp;
 
 use super::*;
 use crate::config::control::BoundaryLogOutput;
+use crate::control::aggregate::Reporter;
 use crate::control::tests::agent;
 use crate::pb::agent::{
     BatchCreateLogsRequest, BatchCreateLogsResponse, Lifecycle, Log, Manifest, Startup, Timing,
@@ -12,10 +13,11 @@ use crate::pb::agent::{
 
 fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
     let metrics = ControlMetrics::new().unwrap();
-    let service = Service::new(Duration::from_millis(1500), boundary_log, metrics);
+    let service = Service::new(Duration::from_millis(1500), boundary_log, None, metrics);
     Caller {
         service: Arc::new(service),
         agent: agent(),
+        reporter: Reporter::new(0, "agent"),
     }
 }
 

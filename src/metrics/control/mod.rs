@@ -1,5 +1,6 @@
 //! What the control plane counts, in handles that are looked up once.
 
+mod aggregate;
 pub mod catalog;
 mod labels;
 
@@ -8,7 +9,10 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::catalog::Family;
 use super::{counter, each, gauge};
-pub use labels::{DialRefusal, ProtocolFault, RpcMethod, RpcOutcome, SessionEnd};
+pub use aggregate::AggregateMetrics;
+pub use labels::{
+    DialRefusal, ProtocolFault, ReportOutcome, RpcMethod, RpcOutcome, SampleRefusal, SessionEnd,
+};
 
 /// The handles of the control plane. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -24,6 +28,8 @@ pub struct ControlMetrics {
     boundary_written: IntCounter,
     boundary_failures: IntCounter,
     build: IntGaugeVec,
+    /// What the aggregator counts.
+    pub aggregate: AggregateMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -46,13 +52,15 @@ impl ControlMetrics {
             boundary_written: counter(&catalog::CONTROL_BOUNDARY_WRITTEN)?,
             boundary_failures: counter(&catalog::CONTROL_BOUNDARY_FAILURES)?,
             build: build_info()?,
+            aggregate: AggregateMetrics::new()?,
             panics: counter(&super::catalog::PANICS)?,
         })
     }
 
     /// Every collector behind the handles, for a registry.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![
+        let mut collectors = self.aggregate.collectors();
+        collectors.extend::<[Box<dyn Collector>; 12]>([
             Box::new(self.agents.clone()),
             Box::new(self.sessions.clone()),
             Box::new(self.sessions_ended.clone()),
@@ -65,7 +73,8 @@ impl ControlMetrics {
             Box::new(self.boundary_failures.clone()),
             Box::new(self.build.clone()),
             Box::new(self.panics.clone()),
-        ]
+        ]);
+        collectors
     }
 
     /// Counts a connection, open until the guard is dropped.
@@ -216,7 +225,7 @@ mod tests {
         }
         let found = gathered
             .iter()
-            .filter(|made| made.name().starts_with("weir_control_"));
+            .filter(|made| catalog::CONTROL.iter().any(|row| row.name == made.name()));
         assert_eq!(found.count(), catalog::CONTROL.len());
         metrics.called(RpcMethod::Unknown, RpcOutcome::Error);
         metrics.violated(ProtocolFault::Drpc);
