@@ -5,6 +5,7 @@
 //! Imports nothing of the sidecar's own stages.
 
 mod agents;
+pub mod aggregate;
 mod boundary_log;
 mod connection;
 mod export;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::control::ControlConfig;
 use crate::metrics::control::ControlMetrics;
 use agents::Agents;
+use aggregate::Aggregator;
 use boundary_log::{BoundaryLog, Writer};
 use connection::Shared;
 pub use export::Exposition;
@@ -48,16 +50,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long looking up the name of the address to listen on may take.
 const BIND_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the statistics of an agent are shown after its last report.
-const EXPIRY: Duration = Duration::from_secs(120);
-
 /// A control plane that is bound and not yet serving.
 pub struct ControlPlane {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     writer: Option<Writer>,
-    collect_statistics: bool,
+    aggregator: Option<(Aggregator, aggregate::Running)>,
+    /// How long statistics of agents are shown after the last, when they are.
+    statistics: Option<Duration>,
 }
 
 /// Why there can be no control plane.
@@ -77,6 +78,9 @@ pub enum BindError {
     /// Certificate or key cannot be used.
     #[error("cannot serve TLS")]
     Tls(#[source] io::Error),
+    /// There can be no thread for the metrics of agents.
+    #[error("cannot start the aggregator")]
+    Aggregator(#[source] io::Error),
 }
 
 impl ControlPlane {
@@ -105,7 +109,15 @@ impl ControlPlane {
                 address: config.listen.clone(),
                 source,
             })?;
-        let service = Service::new(config.refresh_interval, boundary_log, metrics.clone());
+        let aggregator = aggregator(config, &metrics).map_err(BindError::Aggregator)?;
+        let statistics = config.collect_agent_stats.then_some(config.metrics_expiry);
+        let service = Service::new(
+            config.refresh_interval,
+            boundary_log,
+            aggregator.as_ref().map(|(handle, _)| handle.clone()),
+            statistics,
+            metrics.clone(),
+        );
         let shared = Shared {
             agents: Agents::new(&config.agents),
             service: Arc::new(service),
@@ -116,7 +128,8 @@ impl ControlPlane {
             tls,
             shared: Arc::new(shared),
             writer,
-            collect_statistics: config.collect_agent_stats,
+            aggregator,
+            statistics,
         })
     }
 
@@ -128,7 +141,8 @@ impl ControlPlane {
         let Shared {
             agents, metrics, ..
         } = &*self.shared;
-        Exposition::new(agents, self.collect_statistics, EXPIRY, metrics)
+        let aggregator = self.aggregator.as_ref().map(|(handle, _)| handle.clone());
+        Exposition::new(agents, aggregator, self.statistics, metrics)
     }
 
     /// Where agents connect, with the real address and port.
@@ -148,6 +162,7 @@ impl ControlPlane {
             tls,
             shared,
             writer,
+            aggregator,
             ..
         } = self;
         let mut connections = JoinSet::new();
@@ -186,6 +201,9 @@ impl ControlPlane {
         if let Some(writer) = writer {
             writer.finish().await;
         }
+        if let Some((_, running)) = aggregator {
+            running.stop();
+        }
     }
 }
 
@@ -195,6 +213,24 @@ impl fmt::Debug for ControlPlane {
             .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
+}
+
+/// Starts to keep the metrics of agents, if anybody can scrape them: without `--prometheus-enable` reports are checked,
+/// answered and forgotten.
+fn aggregator(
+    config: &ControlConfig,
+    metrics: &ControlMetrics,
+) -> io::Result<Option<(Aggregator, aggregate::Running)>> {
+    if config.prometheus.is_none() {
+        return Ok(None);
+    }
+    let settings = aggregate::Settings {
+        by: config.aggregate_by,
+        expiry: config.metrics_expiry,
+        max_series: config.max_series,
+    };
+    let agents = config.agents.iter().map(|agent| &agent.labels);
+    Aggregator::start(settings, agents, metrics.aggregate.clone()).map(Some)
 }
 
 /// The panic itself is logged and counted where it happens.

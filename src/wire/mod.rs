@@ -2,5 +2,7 @@
 
 pub mod boundary;
 pub mod drpc;
+mod field;
+pub mod stats;
 pub mod ws;
 pub mod yamux;

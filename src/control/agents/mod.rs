@@ -2,7 +2,7 @@
 
 mod manifest;
 mod presence;
-mod stats;
+pub(super) mod stats;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,6 @@ use crate::metrics::control::{ControlMetrics, Present};
 use crate::pb::agent::lifecycle::State;
 use presence::Presence;
 pub(super) use presence::{Status, lifecycle_label};
-pub(super) use stats::Shown;
 use stats::Statistics;
 
 /// Sessions of one agent at a time. A workspace may run a sidecar in each of its containers, all with the agent's
@@ -41,10 +40,13 @@ impl Agents {
         let started = SystemTime::now();
         // Agents that differ in their template alone share what has no label for it.
         let mut statistics = HashMap::new();
-        let all = specs.iter().map(|spec| {
+        let all = specs.iter().zip(0..).map(|(spec, place)| {
             let shared = statistics.entry(spec.labels.identity());
             let shared = Arc::clone(shared.or_default());
-            (spec.token, Arc::new(Agent::new(spec, shared, started)))
+            (
+                spec.token,
+                Arc::new(Agent::new(spec, place, shared, started)),
+            )
         });
         Self { all: all.collect() }
     }
@@ -82,11 +84,21 @@ impl Role {
             other => Self::Other(other.chars().take(MAX_ROLE).collect::<String>().into()),
         }
     }
+
+    /// What the program calls itself.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Agent => "agent",
+            Self::Other(name) => name,
+        }
+    }
 }
 
 /// One agent.
 #[derive(Debug)]
 pub(super) struct Agent {
+    /// Its place among all agents.
+    pub(super) place: u32,
     pub(super) labels: Labels,
     /// Its manifest, encoded.
     pub(super) manifest: Bytes,
@@ -106,8 +118,9 @@ struct Known {
 }
 
 impl Agent {
-    fn new(spec: &AgentSpec, statistics: Arc<Statistics>, started: SystemTime) -> Self {
+    fn new(spec: &AgentSpec, place: u32, statistics: Arc<Statistics>, started: SystemTime) -> Self {
         Self {
+            place,
             labels: spec.labels.clone(),
             manifest: manifest::manifest(spec).encode_to_vec().into(),
             statistics,

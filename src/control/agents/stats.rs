@@ -5,7 +5,39 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::pb::agent::Stats;
+use prost::Message;
+
+/// The part of an `UpdateStatsRequest` that is about connections: reading it costs nothing for the metrics beside it.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::control) struct Report {
+    /// Absent, an agent asks for the interval alone.
+    #[prost(message, optional, tag = "1")]
+    pub(in crate::control) stats: Option<Stats>,
+}
+
+/// The part of `Stats` that is about connections.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::control) struct Stats {
+    #[prost(int64, tag = "2")]
+    connection_count: i64,
+    #[prost(double, tag = "3")]
+    connection_median_latency_ms: f64,
+    #[prost(int64, tag = "5")]
+    rx_bytes: i64,
+    #[prost(int64, tag = "7")]
+    tx_bytes: i64,
+    #[prost(int64, tag = "8")]
+    session_count_vscode: i64,
+    #[prost(int64, tag = "9")]
+    session_count_jetbrains: i64,
+    #[prost(int64, tag = "10")]
+    session_count_reconnecting_pty: i64,
+    #[prost(int64, tag = "11")]
+    session_count_ssh: i64,
+    /// By the name of the program; when there are any, the four above mean nothing.
+    #[prost(btree_map = "string, int64", tag = "13")]
+    session_counts: BTreeMap<String, i64>,
+}
 
 /// The statistics under one combination of agent, user and workspace.
 #[derive(Debug, Default)]
@@ -139,12 +171,12 @@ impl Counts {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::control) mod tests {
     use super::*;
 
     const EXPIRY: Duration = Duration::from_secs(120);
 
-    fn report(rx_bytes: i64, ssh: i64) -> Stats {
+    pub(in crate::control) fn report(rx_bytes: i64, ssh: i64) -> Stats {
         Stats {
             rx_bytes,
             tx_bytes: rx_bytes.saturating_mul(10),
@@ -243,6 +275,44 @@ mod tests {
         assert_eq!(sessions(&[("ssh", -3)]), Counts::default());
         let most = sessions(&[("ssh", i64::MAX), ("zed", i64::MAX)]);
         assert_eq!(most.ssh, i64::MAX);
+    }
+
+    #[test]
+    fn a_report_is_read_past_its_metrics() {
+        use crate::pb::agent::stats::Metric;
+        use crate::pb::agent::{Stats as Whole, UpdateStatsRequest};
+
+        let whole = UpdateStatsRequest {
+            stats: Some(Whole {
+                connections_by_proto: [("TCP".to_owned(), 1)].into(),
+                connection_count: 2,
+                connection_median_latency_ms: 3.5,
+                rx_packets: 4,
+                rx_bytes: 5,
+                tx_packets: 6,
+                tx_bytes: 7,
+                session_count_vscode: 8,
+                session_count_jetbrains: 9,
+                session_count_reconnecting_pty: 10,
+                session_count_ssh: 11,
+                metrics: vec![Metric::default(); 100],
+                session_counts: [("ssh".to_owned(), 13)].into(),
+            }),
+        };
+        let report = Report::decode(&whole.encode_to_vec()[..]).unwrap();
+        let expected = Stats {
+            connection_count: 2,
+            connection_median_latency_ms: 3.5,
+            rx_bytes: 5,
+            tx_bytes: 7,
+            session_count_vscode: 8,
+            session_count_jetbrains: 9,
+            session_count_reconnecting_pty: 10,
+            session_count_ssh: 11,
+            session_counts: [("ssh".to_owned(), 13)].into(),
+        };
+        assert_eq!(report.stats, Some(expected));
+        assert_eq!(Report::decode(&b""[..]).unwrap().stats, None);
     }
 
     #[test]

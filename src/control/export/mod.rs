@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::{Histogram, Registry};
 
 use super::agents::Agents;
+use super::aggregate::Aggregator;
 use crate::metrics::ProcessCollector;
 use crate::metrics::control::{ControlMetrics, ScrapeError, ScrapeMetrics, statistics_execution};
 use crate::metrics::exposition::{self, Format};
@@ -23,16 +24,18 @@ pub struct Exposition {
     registry: Registry,
     scrapes: ScrapeMetrics,
     roster: Roster,
-    /// When the statistics of agents are shown: how long it takes to collect them.
-    statistics: Option<Histogram>,
-    expiry: Duration,
+    /// When the statistics of agents are shown: how long it takes to collect them, and how long they are shown after the
+    /// last.
+    statistics: Option<(Histogram, Duration)>,
+    aggregator: Option<Aggregator>,
 }
 
 impl Exposition {
+    /// `expiry` is how long statistics of agents are shown after the last, when they are.
     pub(super) fn new(
         agents: &Agents,
-        collect_statistics: bool,
-        expiry: Duration,
+        aggregator: Option<Aggregator>,
+        expiry: Option<Duration>,
         metrics: &ControlMetrics,
     ) -> Result<Self, prometheus::Error> {
         for agent in agents.iter() {
@@ -43,25 +46,27 @@ impl Exposition {
             registry.register(collector)?;
         }
         registry.register(Box::new(ProcessCollector::new()?))?;
-        let statistics = collect_statistics.then(statistics_execution).transpose()?;
-        if let Some(execution) = &statistics {
+        let mut statistics = None;
+        if let Some(expiry) = expiry {
+            let execution = statistics_execution()?;
             registry.register(Box::new(execution.clone()))?;
+            statistics = Some((execution, expiry));
         }
         Ok(Self {
             registry,
             scrapes: metrics.scrapes.clone(),
             roster: Roster::new(agents),
             statistics,
-            expiry,
+            aggregator,
         })
     }
 
     /// The families that are made here, in the order of their names.
     fn own(&self) -> Vec<Part> {
         let mut parts = self.roster.agents(SystemTime::now());
-        if let Some(execution) = &self.statistics {
+        if let Some((execution, expiry)) = &self.statistics {
             let began = Instant::now();
-            parts.extend(self.roster.statistics(began, self.expiry));
+            parts.extend(self.roster.statistics(began, *expiry));
             execution.observe(began.elapsed().as_secs_f64());
         }
         for family in self.registry.gather() {
@@ -82,7 +87,13 @@ impl Pages for Exposition {
     type Page = Page;
 
     fn page(&self) -> Page {
-        Page::new(self.own())
+        let reported = self.aggregator.as_ref().map(Aggregator::collect);
+        let reported = reported.transpose().unwrap_or_else(|error| {
+            tracing::debug!(%error, "a page lacks the series of agents");
+            self.scrapes.failed(ScrapeError::Gathering);
+            None
+        });
+        page::page(self.own(), reported, self.scrapes.clone())
     }
 }
 

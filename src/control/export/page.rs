@@ -1,20 +1,48 @@
-//! One page, made in pieces.
+//! One page, made in pieces: the families of the control plane, and among them those that agents reported, in the order
+//! of their names.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, stream};
+use tokio::time::timeout;
 
+use crate::control::aggregate::Collection;
 use crate::metrics::catalog::Family;
+use crate::metrics::control::{ScrapeError, ScrapeMetrics};
 use crate::metrics::exposition::text::Text;
 
-/// Bytes of a piece, about.
+/// Bytes of a piece that is written here, about.
 const PIECE: usize = 16 << 10;
 
-/// One family of a page.
+/// How long the next piece of what agents reported may take. The aggregator pauses for microseconds; without its series
+/// a page is worth more than none.
+const GATHER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What begins a family.
+const HEAD: &[u8] = b"# HELP ";
+
+/// A page on its way.
+pub(super) type Page = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// A page of the families of the control plane, in the order of their names, and of what agents reported.
+pub(super) fn page(own: Vec<Part>, reported: Option<Collection>, metrics: ScrapeMetrics) -> Page {
+    let merge = Merge {
+        own: own.into_iter().peekable(),
+        part: None,
+        reported,
+        chunk: Bytes::new(),
+        metrics,
+    };
+    Box::pin(stream::unfold(merge, async |mut merge| {
+        let piece = merge.next().await?;
+        Some((piece, merge))
+    }))
+}
+
+/// One family of the control plane.
 pub(super) struct Part {
     name: String,
     pieces: Box<dyn Iterator<Item = Bytes> + Send>,
@@ -62,40 +90,71 @@ impl Part {
     }
 }
 
-/// A page on its way: its families in the order of their names.
-pub struct Page {
-    own: std::vec::IntoIter<Part>,
+struct Merge {
+    own: std::iter::Peekable<std::vec::IntoIter<Part>>,
+    /// The one that is being written.
     part: Option<Part>,
+    reported: Option<Collection>,
+    /// What is left of the latest chunk of `reported`: whole lines.
+    chunk: Bytes,
+    metrics: ScrapeMetrics,
 }
 
-impl Page {
-    pub(super) fn new(own: Vec<Part>) -> Self {
-        let mut own = own.into_iter();
-        let part = own.next();
-        Self { own, part }
-    }
-
-    fn next(&mut self) -> Option<Bytes> {
+impl Merge {
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let part = self.part.as_mut()?;
-            match part.pieces.next() {
-                Some(piece) => return Some(piece),
-                None => self.part = self.own.next(),
+            if let Some(part) = &mut self.part {
+                match part.pieces.next() {
+                    Some(piece) => return Some(piece),
+                    None => self.part = None,
+                }
             }
+            if self.chunk.is_empty() {
+                self.chunk = self.gather().await;
+            }
+            let Some(part) = self.own.peek() else {
+                // Whole, as they come.
+                return Some(std::mem::take(&mut self.chunk)).filter(|chunk| !chunk.is_empty());
+            };
+            let before = before(&self.chunk, part.name.as_bytes());
+            if before > 0 {
+                return Some(self.chunk.split_to(before));
+            }
+            self.part = self.own.next();
         }
     }
-}
 
-impl Stream for Page {
-    type Item = Bytes;
-
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        Poll::Ready(self.get_mut().next())
+    /// The next chunk of what agents reported; empty when there is no more.
+    async fn gather(&mut self) -> Bytes {
+        let Some(reported) = &mut self.reported else {
+            return Bytes::new();
+        };
+        match timeout(GATHER_WITHIN, reported.next()).await {
+            Ok(Ok(Some(chunk))) => return chunk,
+            Ok(Ok(None)) => {}
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("a page lacks series of agents: they were not there in time");
+                self.metrics.failed(ScrapeError::Gathering);
+            }
+        }
+        self.reported = None;
+        Bytes::new()
     }
 }
 
-impl fmt::Debug for Page {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Page").finish_non_exhaustive()
+/// How much of a chunk of whole lines comes before a family of that name.
+fn before(chunk: &[u8], name: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(rest) = chunk.get(at..).filter(|rest| !rest.is_empty()) {
+        if let Some(head) = rest.strip_prefix(HEAD) {
+            let end = head.iter().position(|byte| *byte == b' ');
+            if head.get(..end.unwrap_or(head.len())) > Some(name) {
+                return at;
+            }
+        }
+        // No line but a head begins with #.
+        let next = rest.windows(2).position(|two| two == b"\n#");
+        at = next.map_or(chunk.len(), |next| at + next + 1);
     }
+    chunk.len()
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::page::Part;
 use crate::config::control::Labels;
-use crate::control::agents::{Agent, Agents, Shown, lifecycle_label};
+use crate::control::agents::stats::Shown;
+use crate::control::agents::{Agent, Agents, lifecycle_label};
 use crate::metrics::catalog::Family;
 use crate::metrics::control::coderd;
 

@@ -2,13 +2,13 @@ use std::collections::BTreeSet;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use super::super::agents::stats::tests::report;
 use super::super::agents::{Agent, Role};
 use super::*;
 use crate::config::control::{AgentSpec, AgentToken, Labels};
 use crate::metrics::catalog::Kind;
 use crate::metrics::control::catalog::CONTROL;
 use crate::metrics::control::coderd::CODERD;
-use crate::pb::agent::Stats;
 use crate::pb::agent::lifecycle::State;
 
 const EXPIRY: Duration = Duration::from_secs(120);
@@ -26,7 +26,8 @@ impl Plane {
 
     fn with_statistics(specs: &[AgentSpec], collect: bool) -> Self {
         let (agents, metrics) = (Agents::new(specs), ControlMetrics::new().unwrap());
-        let exposition = Exposition::new(&agents, collect, EXPIRY, &metrics).unwrap();
+        let expiry = collect.then_some(EXPIRY);
+        let exposition = Exposition::new(&agents, None, expiry, &metrics).unwrap();
         Self {
             agents,
             metrics,
@@ -173,10 +174,7 @@ fn agents_that_differ_in_their_template_alone_share_a_series_that_has_none() {
     assert_eq!(connections(&page), 2);
     assert!(page.contains("lifecycle_state=\"ready\",status=\"connected\""));
 
-    let stats = Stats {
-        rx_bytes: 5,
-        ..Stats::default()
-    };
+    let stats = report(5, 0);
     for place in [0, 1] {
         let statistics = &plane.agent(place).statistics;
         statistics.record(&stats, true, Instant::now(), EXPIRY);
@@ -224,10 +222,7 @@ fn a_page_of_many_agents_comes_in_pieces() {
         .map(|number| spec(number, "docker", &format!("agent-{number:05}")))
         .collect();
     let plane = Plane::new(&specs);
-    let stats = Stats {
-        connection_median_latency_ms: 1.0,
-        ..Stats::default()
-    };
+    let stats = report(1, 1);
     for agent in plane.agents.iter() {
         agent
             .statistics

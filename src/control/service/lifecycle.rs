@@ -35,7 +35,7 @@ pub(super) fn update_startup(caller: &Caller, request: Bytes) -> Result<Bytes, R
         }
     }
     if caller.role == Role::Agent && caller.agent.set_build(&startup.version) {
-        caller.agent.statistics.clear();
+        caller.service.rebuilt(caller);
     }
     Ok(startup.encode_to_vec().into())
 }

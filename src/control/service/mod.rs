@@ -3,21 +3,22 @@
 mod lifecycle;
 mod logs;
 mod semver;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::EXPIRY;
 use super::agents::{Agent, Role};
+use super::aggregate::{Aggregator, Reporter};
 use super::boundary_log::BoundaryLog;
 use super::rpc::Handler;
 use crate::metrics::control::{ControlMetrics, RpcMethod, RpcOutcome};
-use crate::pb::agent::{UpdateStatsRequest, UpdateStatsResponse};
+use crate::pb::agent::UpdateStatsResponse;
 use crate::wire::drpc::{RemoteError, UNIMPLEMENTED};
 
 /// What comes before a method's name in its path.
@@ -32,13 +33,18 @@ pub(super) struct Service {
     /// The answer to every report: when to send the next.
     stats_answer: Bytes,
     boundary_log: Option<BoundaryLog>,
+    aggregator: Option<Aggregator>,
+    /// How long statistics of agents are shown after the last; `None` when they are not collected.
+    statistics: Option<Duration>,
     metrics: ControlMetrics,
 }
 
 impl Service {
     pub(super) fn new(
-        refresh_interval: std::time::Duration,
+        refresh_interval: Duration,
         boundary_log: Option<BoundaryLog>,
+        aggregator: Option<Aggregator>,
+        statistics: Option<Duration>,
         metrics: ControlMetrics,
     ) -> Self {
         let stats_answer = UpdateStatsResponse {
@@ -48,6 +54,8 @@ impl Service {
         Self {
             stats_answer: stats_answer.encode_to_vec().into(),
             boundary_log,
+            aggregator,
+            statistics,
             metrics,
         }
     }
@@ -110,15 +118,7 @@ impl Service {
             | RpcMethod::BatchUpdateMetadata
             | RpcMethod::GetResourcesMonitoringConfiguration
             | RpcMethod::PushResourcesMonitoringUsage => accept(request),
-            RpcMethod::UpdateStats => {
-                let request = decode::<UpdateStatsRequest>(request)?;
-                // Without stats, an agent asks for the interval alone.
-                if let Some(stats) = request.stats {
-                    let own = caller.role == Role::Agent;
-                    agent.statistics.record(&stats, own, Instant::now(), EXPIRY);
-                }
-                Ok(self.stats_answer.clone())
-            }
+            RpcMethod::UpdateStats => self.update_stats(caller, request),
             RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(agent, request),
             RpcMethod::UpdateStartup => lifecycle::update_startup(caller, request),
             RpcMethod::ScriptCompleted => lifecycle::script_completed(request),
@@ -144,6 +144,13 @@ pub(super) struct Caller {
     pub(super) service: Arc<Service>,
     pub(super) agent: Arc<Agent>,
     pub(super) role: Role,
+}
+
+impl Caller {
+    /// The program that calls, to the aggregator.
+    fn reporter(&self) -> Reporter {
+        Reporter::new(self.agent.place, self.role.name())
+    }
 }
 
 impl Handler for Caller {

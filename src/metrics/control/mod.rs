@@ -1,5 +1,6 @@
 //! What the control plane counts, in handles that are looked up once.
 
+mod aggregate;
 pub mod catalog;
 pub mod coderd;
 mod labels;
@@ -14,7 +15,10 @@ use prometheus::{
 
 use super::catalog::{Family, Kind};
 use super::{counter, each, gauge, histogram};
-pub use labels::{DialRefusal, ProtocolFault, RpcMethod, RpcOutcome, SessionEnd};
+pub use aggregate::AggregateMetrics;
+pub use labels::{
+    DialRefusal, ProtocolFault, ReportOutcome, RpcMethod, RpcOutcome, SampleRefusal, SessionEnd,
+};
 pub use scrapes::{ScrapeError, ScrapeMetrics};
 
 /// The handles of the control plane. Clones count into the same series.
@@ -34,6 +38,8 @@ pub struct ControlMetrics {
     build: IntGaugeVec,
     /// What the page counts of itself.
     pub scrapes: ScrapeMetrics,
+    /// What the aggregator counts.
+    pub aggregate: AggregateMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -57,6 +63,7 @@ impl ControlMetrics {
             boundary_failures: counter(&catalog::CONTROL_BOUNDARY_FAILURES)?,
             first_connections: first_connections()?,
             build: build_info()?,
+            aggregate: AggregateMetrics::new()?,
             scrapes: ScrapeMetrics::new()?,
             panics: counter(&catalog::CONTROL_PANICS)?,
         })
@@ -64,7 +71,9 @@ impl ControlMetrics {
 
     /// Every collector behind the handles, for a registry.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        let own: Vec<Box<dyn Collector>> = vec![
+        let mut collectors = self.aggregate.collectors();
+        collectors.extend(self.scrapes.collectors());
+        collectors.extend::<[Box<dyn Collector>; 13]>([
             Box::new(self.agents.clone()),
             Box::new(self.sessions.clone()),
             Box::new(self.sessions_ended.clone()),
@@ -78,8 +87,8 @@ impl ControlMetrics {
             Box::new(self.first_connections.clone()),
             Box::new(self.build.clone()),
             Box::new(self.panics.clone()),
-        ];
-        own.into_iter().chain(self.scrapes.collectors()).collect()
+        ]);
+        collectors
     }
 
     /// Brings the series of first connections of agents with these names into being, at 0.
@@ -266,7 +275,7 @@ mod tests {
         }
         let found = gathered
             .iter()
-            .filter(|made| made.name().starts_with("weir_control_"));
+            .filter(|made| catalog::CONTROL.iter().any(|row| row.name == made.name()));
         assert_eq!(found.count(), catalog::CONTROL.len());
         metrics.called(RpcMethod::Unknown, RpcOutcome::Error);
         metrics.violated(ProtocolFault::Drpc);

@@ -4,8 +4,8 @@
 //! would write: by number, members of a oneof last, zero values not at all.
 
 use super::envelope::SenderDrops;
-use super::field::{LEN, VARINT, key};
 use super::frame::{Tag, header, short_header};
+use crate::wire::field::{LEN, VARINT, key};
 
 const ENVELOPE_LOGS: u32 = key(1, LEN);
 const ENVELOPE_STATUS: u32 = key(2, LEN);
