@@ -158,3 +158,22 @@ fn before(chunk: &[u8], name: &[u8]) -> usize {
     }
     chunk.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::before;
+
+    #[test]
+    fn a_chunk_is_cut_before_the_first_family_behind_a_name() {
+        let chunk = "a{x=\"#\\n# HELP z \"} 1\n# HELP b B\n# TYPE b counter\nb 2\n# HELP d D\n# TYPE d gauge\nd 3\n";
+        let cut = |name: &str| chunk.split_at(before(chunk.as_bytes(), name.as_bytes()));
+        // The rest of a family that a chunk before began goes with it.
+        assert!(cut("a").1.starts_with("# HELP b"));
+        assert!(cut("a0").1.starts_with("# HELP b"));
+        assert!(cut("c").1.starts_with("# HELP d"));
+        assert!(cut("bb").1.starts_with("# HELP d"));
+        assert_eq!(cut("e").1, "");
+        assert_eq!(before(b"# HELP b B\n", b"a"), 0);
+        assert_eq!(before(b"", b"a"), 0);
+    }
+}

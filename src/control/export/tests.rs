@@ -1,15 +1,21 @@
 use std::collections::BTreeSet;
 
 use futures_util::{FutureExt as _, StreamExt as _};
+use prost::Message as _;
 
 use super::super::agents::stats::tests::report;
 use super::super::agents::{Agent, Role};
 use super::*;
-use crate::config::control::{AgentSpec, AgentToken, Labels};
+use crate::config::control::{AgentSpec, AgentToken, By, Labels};
+use crate::control::aggregate::{Reporter, Running, Settings};
 use crate::metrics::catalog::Kind;
 use crate::metrics::control::catalog::CONTROL;
 use crate::metrics::control::coderd::CODERD;
+use crate::pb;
 use crate::pb::agent::lifecycle::State;
+use crate::pb::agent::stats::Metric;
+use crate::pb::agent::stats::metric::Type;
+use crate::wire::stats::StatsRequest;
 
 const EXPIRY: Duration = Duration::from_secs(120);
 
@@ -25,9 +31,13 @@ impl Plane {
     }
 
     fn with_statistics(specs: &[AgentSpec], collect: bool) -> Self {
+        Self::with(specs, collect, None)
+    }
+
+    fn with(specs: &[AgentSpec], collect: bool, aggregator: Option<Aggregator>) -> Self {
         let (agents, metrics) = (Agents::new(specs), ControlMetrics::new().unwrap());
         let expiry = collect.then_some(EXPIRY);
-        let exposition = Exposition::new(&agents, None, expiry, &metrics).unwrap();
+        let exposition = Exposition::new(&agents, aggregator, expiry, &metrics).unwrap();
         Self {
             agents,
             metrics,
@@ -241,4 +251,78 @@ fn a_page_of_many_agents_comes_in_pieces() {
         assert!(piece.len() < 20 << 10, "{}", piece.len());
         assert!(piece.ends_with(b"\n"));
     }
+}
+
+fn aggregator(specs: &[AgentSpec], metrics: &ControlMetrics) -> (Aggregator, Running) {
+    let settings = Settings {
+        by: By::ALL,
+        expiry: EXPIRY,
+        max_series: 1_000_000,
+    };
+    let labels = specs.iter().map(|spec| &spec.labels);
+    Aggregator::start(settings, labels, metrics.aggregate.clone()).unwrap()
+}
+
+fn reported(names: impl IntoIterator<Item = String>) -> StatsRequest {
+    let metric = |name| Metric {
+        name,
+        r#type: Type::Counter.into(),
+        value: 7.0,
+        labels: Vec::new(),
+    };
+    let stats = pb::agent::Stats {
+        metrics: names.into_iter().map(metric).collect(),
+        ..pb::agent::Stats::default()
+    };
+    let request = pb::agent::UpdateStatsRequest { stats: Some(stats) };
+    StatsRequest::read(request.encode_to_vec().into()).unwrap()
+}
+
+#[tokio::test]
+async fn what_agents_report_stands_in_its_place() {
+    let specs = [spec(1, "docker", "main")];
+    let metrics = ControlMetrics::new().unwrap();
+    let (aggregator, running) = aggregator(&specs, &metrics);
+    let plane = Plane::with(&specs, true, Some(aggregator.clone()));
+    // Enough for several chunks, before, between and behind the control plane's own.
+    let names = ["agent", "coderz", "promz", "weir", "weir_logs", "zoo"];
+    let names: Vec<_> = names
+        .iter()
+        .flat_map(|name| (0..700).map(move |number| format!("{name}_{number:03}_total")))
+        .chain(["coderd_agentstats_startup_script_seconds".to_owned()])
+        .collect();
+    aggregator.report(Reporter::new(0, "agent"), reported(names.clone()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let page = loop {
+        let pieces: Vec<_> = plane.exposition.page().collect().await;
+        let page = String::from_utf8(pieces.concat()).unwrap();
+        assert_sound(&page);
+        if page.contains("\nzoo_699_total{") {
+            break page;
+        }
+        assert!(Instant::now() < deadline, "{page}");
+    };
+    for name in &names {
+        assert_eq!(page.matches(&format!("\n{name}{{")).count(), 1, "{name}");
+    }
+    for family in CONTROL.iter().chain(CODERD) {
+        let help = format!("# HELP {} ", family.name);
+        assert_eq!(page.matches(&help).count(), 1, "{help}");
+    }
+    assert_eq!(plane.metrics.scrapes.errors("gathering"), 0);
+    running.stop();
+}
+
+#[tokio::test]
+async fn without_the_aggregator_a_page_has_all_the_rest() {
+    let specs = [spec(1, "docker", "main")];
+    let metrics = ControlMetrics::new().unwrap();
+    let (aggregator, running) = aggregator(&specs, &metrics);
+    running.stop();
+    let plane = Plane::with(&specs, true, Some(aggregator));
+    let pieces: Vec<_> = plane.exposition.page().collect().await;
+    let page = String::from_utf8(pieces.concat()).unwrap();
+    assert_sound(&page);
+    assert!(page.contains("\nweir_control_sessions 0\n"));
+    assert_eq!(plane.metrics.scrapes.errors("gathering"), 1);
 }

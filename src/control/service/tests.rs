@@ -12,7 +12,13 @@ use crate::pb::agent::{
 
 fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
     let metrics = ControlMetrics::new().unwrap();
-    let service = Service::new(Duration::from_millis(1500), boundary_log, None, None, metrics);
+    let service = Service::new(
+        Duration::from_millis(1500),
+        boundary_log,
+        None,
+        None,
+        metrics,
+    );
     Caller {
         service: Arc::new(service),
         agent: agent(),
