@@ -12,6 +12,7 @@ mod cli;
 mod control;
 mod drpc;
 mod logging;
+mod prometheus;
 mod run;
 mod support;
 mod upstream;

@@ -18,7 +18,8 @@ pub struct ControlPlane {
     log: Option<JoinHandle<Vec<u8>>>,
     /// Where agents dial.
     pub url: String,
-    prometheus: String,
+    /// Where it is scraped.
+    pub prometheus: String,
 }
 
 impl ControlPlane {

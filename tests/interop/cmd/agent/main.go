@@ -1,5 +1,6 @@
 // Command agent is the agent's side of the connection, on the libraries of the Go
-// agent: it checks a control plane, loads it, holds connections open or abuses it.
+// agent: it checks a control plane, loads it, holds connections open, makes the
+// calls it is told to, or abuses it.
 // See the README of this module.
 package main
 
@@ -34,7 +35,7 @@ func run() error {
 		version      = flag.String("version", "2.11", "API version to ask for")
 		role         = flag.String("role", "agent", "role to connect as")
 		insecure     = flag.Bool("insecure", false, "accept any certificate")
-		mode         = flag.String("mode", "script", "script, load, idle or hostile")
+		mode         = flag.String("mode", "script", "script, load, idle, calls or hostile")
 		streams      = flag.Int("streams", 50, "script: calls at once")
 		seconds      = flag.Float64("seconds", 5, "load: how long")
 		lanes        = flag.Int("lanes", 4, "load: requests in flight, each of its own session")
@@ -67,6 +68,8 @@ func run() error {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(result)
+	case "calls":
+		return agent.Calls(context.Background(), options, os.Stdin, os.Stdout)
 	case "idle":
 		return idle(options, *connections)
 	default:
