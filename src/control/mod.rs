@@ -230,7 +230,7 @@ fn aggregator(
         max_series: config.max_series,
     };
     let agents = config.agents.iter().map(|agent| &agent.labels);
-    Aggregator::start(settings, agents, metrics.aggregate.clone()).map(Some)
+    Aggregator::start(&settings, agents, metrics.aggregate.clone()).map(Some)
 }
 
 /// The panic itself is logged and counted where it happens.

@@ -1,4 +1,4 @@
-//! Protobuf fields read in place, as strictly as protobuf-go reads them.
+//! Protobuf fields read in place, as strictly as protobuf-go reads them, and how they are written.
 //!
 //! Two limits differ with the place (protobuf-go `internal/impl/decode.go` and
 //! `encoding/protowire/wire.go`): a message's fields are numbered up to 2^29-1, those within an
@@ -313,4 +313,29 @@ impl<'a> Cursor<'a> {
 #[cold]
 fn fault(offset: usize, what: Fault) -> Malformed {
     Malformed { offset, what }
+}
+
+pub(in crate::wire) fn varint_len(value: u64) -> usize {
+    // Seven bits to a byte; zero takes one byte too.
+    let bits = u64::BITS - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+pub(in crate::wire) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A message field with `length` bytes in it: present even when empty.
+pub(in crate::wire) fn message_len(key: u32, length: usize) -> usize {
+    varint_len(u64::from(key)) + varint_len(length as u64) + length
+}
+
+/// Opens a message field; its `length` bytes are to follow.
+pub(in crate::wire) fn put_message(out: &mut Vec<u8>, key: u32, length: usize) {
+    put_varint(out, u64::from(key));
+    put_varint(out, length as u64);
 }

@@ -4,9 +4,11 @@
 //! neither.
 
 mod collection;
+mod queue;
 mod reporter;
 mod store;
 mod thread;
+mod worker;
 
 use std::time::Duration;
 

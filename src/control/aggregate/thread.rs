@@ -1,29 +1,38 @@
 //! The thread that owns the store, and the handle of it.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded, select};
-use tokio::sync::mpsc;
+use crossbeam_channel::{Sender, bounded};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
-use super::store::Store;
+use super::queue::{Load, MAX_REPORTS, Room};
+use super::store::{Slice, Store};
+use super::worker::{Inbox, Worker};
 use super::{CollectError, Collection, Reporter, Settings};
 use crate::config::control::Labels;
 use crate::metrics::control::{AggregateMetrics, ReportOutcome};
 use crate::wire::stats::StatsRequest;
 
-/// Reports that wait to be taken, as many as the reference lets wait.
-const QUEUE: usize = 4096;
+/// Scrapes at a time: two Prometheus servers, and people beside them.
+const MAX_COLLECTIONS: usize = 4;
 
-/// Requests that wait to be taken: scrapes are limited, builds of agents change rarely.
-const REQUESTS: usize = 64;
+/// Slices of a collection, made while others are written.
+pub(super) const SLICES: usize = 2;
+
+/// Requests that wait: of each collection its begin, its slices and its end.
+const MAX_REQUESTS: usize = MAX_COLLECTIONS * (SLICES + 2);
 
 /// The handle of a running aggregator. Clones feed the same one.
 #[derive(Clone, Debug)]
 pub struct Aggregator {
-    reports: Sender<(Reporter, StatsRequest)>,
+    load: Arc<Load>,
+    updates: Sender<Update>,
     requests: Sender<Request>,
+    collections: Arc<Semaphore>,
+    next_id: Arc<AtomicU64>,
     metrics: AggregateMetrics,
 }
 
@@ -34,9 +43,25 @@ pub struct Running {
     thread: JoinHandle<()>,
 }
 
-enum Request {
+/// What changes the store, in order.
+#[derive(Debug)]
+pub(super) enum Update {
+    Report(Reporter, StatsRequest, Room),
     Rebuilt(Reporter),
-    Collect(mpsc::Sender<Option<Bytes>>),
+}
+
+/// What a scrape asks for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Begin {
+        id: u64,
+        to: mpsc::Sender<Slice>,
+        /// Held until the collection is ended.
+        permit: OwnedSemaphorePermit,
+    },
+    /// One slice more, in the memory of a former one.
+    More(u64, Slice),
+    End(u64),
 }
 
 impl Aggregator {
@@ -46,61 +71,75 @@ impl Aggregator {
     /// # Errors
     /// When there can be no thread.
     pub fn start<'a>(
-        _settings: Settings,
+        settings: &Settings,
         agents: impl IntoIterator<Item = &'a Labels>,
         metrics: AggregateMetrics,
     ) -> io::Result<(Self, Running)> {
-        let (reports, reports_in) = bounded(QUEUE);
-        let (requests, requests_in) = bounded(REQUESTS);
+        let store = Store::new(settings, agents);
+        let load = Load::new(store.agents());
+        // Reports have their own bound, and beside them builds of agents find room.
+        let (updates, updates_in) = bounded(2 * MAX_REPORTS);
+        let (requests, requests_in) = bounded(MAX_REQUESTS);
         let (stop, stopped) = bounded(0);
-        let store = Store::new(agents);
-        let worker = Worker {
-            store,
-            reports: reports_in,
+        let inbox = Inbox {
+            load: Arc::clone(&load),
+            updates: updates_in,
             requests: requests_in,
             stopped,
-            metrics: metrics.clone(),
         };
+        let worker = Worker::new(store, settings, metrics.clone());
         let thread = thread::Builder::new()
             .name("weir-aggregate".to_owned())
-            .spawn(move || worker.run())?;
+            .spawn(move || worker.run(&inbox))?;
         let handle = Self {
-            reports,
+            load,
+            updates,
             requests,
+            collections: Arc::new(Semaphore::new(MAX_COLLECTIONS)),
+            next_id: Arc::default(),
             metrics,
         };
         Ok((handle, Running { stop, thread }))
     }
 
-    /// Takes a report, to be stored soon. It never blocks: a report that finds the queue full is dropped as a whole,
-    /// and counted.
+    /// Takes a report, to be stored soon. It never blocks: when too much waits already (4096 reports or 64 MiB, an
+    /// eighth of both for one agent), the report is dropped as a whole, and counted.
     pub fn report(&self, reporter: Reporter, report: StatsRequest) {
-        let outcome = match self.reports.try_send((reporter, report)) {
-            Ok(()) => ReportOutcome::Accepted,
-            Err(_) => ReportOutcome::Dropped,
-        };
-        self.metrics.reported(outcome);
+        let room = self.load.enter(reporter.agent, report.payload().len());
+        let update = room.map(|room| Update::Report(reporter, report, room));
+        let taken = update.is_some_and(|update| self.updates.try_send(update).is_ok());
+        self.metrics.reported(match taken {
+            true => ReportOutcome::Accepted,
+            false => ReportOutcome::Dropped,
+        });
     }
 
-    /// The program connected again from another build: the series that it wrote last go at once.
+    /// The program connected again from another build: the series that it was the last to report go, before anything
+    /// is stored that it reports from now on.
     pub fn rebuilt(&self, reporter: Reporter) {
-        drop(self.requests.try_send(Request::Rebuilt(reporter)));
+        if self.updates.try_send(Update::Rebuilt(reporter)).is_err() {
+            tracing::warn!("the series of an agent's former build stay until they expire");
+        }
     }
 
     /// Begins a scrape. It never blocks.
     ///
     /// # Errors
-    /// When too many are under way, or the aggregator has stopped.
+    /// When four are under way, or the aggregator has stopped.
     pub fn collect(&self) -> Result<Collection, CollectError> {
-        let (sender, chunks) = mpsc::channel(2);
-        match self.requests.try_send(Request::Collect(sender)) {
-            Ok(()) => Ok(Collection {
-                chunks,
-                ended: false,
-            }),
-            Err(error) if error.is_full() => Err(CollectError::Busy),
-            Err(_) => Err(CollectError::Stopped),
-        }
+        let permit =
+            Arc::clone(&self.collections)
+                .try_acquire_owned()
+                .map_err(|error| match error {
+                    TryAcquireError::NoPermits => CollectError::Busy,
+                    TryAcquireError::Closed => CollectError::Stopped,
+                })?;
+        let (to, slices) = mpsc::channel(SLICES);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.requests
+            .try_send(Request::Begin { id, to, permit })
+            .map_err(|_stopped| CollectError::Stopped)?;
+        Ok(Collection::new(id, self.requests.clone(), slices))
     }
 }
 
@@ -110,40 +149,6 @@ impl Running {
         drop(self.stop);
         if self.thread.join().is_err() {
             tracing::error!("the aggregator's thread panicked");
-        }
-    }
-}
-
-struct Worker {
-    store: Store,
-    reports: Receiver<(Reporter, StatsRequest)>,
-    requests: Receiver<Request>,
-    stopped: Receiver<()>,
-    metrics: AggregateMetrics,
-}
-
-impl Worker {
-    fn run(mut self) {
-        loop {
-            select! {
-                recv(self.stopped) -> _ => return,
-                recv(self.requests) -> request => match request {
-                    Ok(Request::Rebuilt(reporter)) => self.store.rebuilt(reporter),
-                    Ok(Request::Collect(to)) => {
-                        let page = self.store.page();
-                        let sent = to.try_send(Some(page)).and_then(|()| to.try_send(None));
-                        drop(sent);
-                    }
-                    Err(_) => return,
-                },
-                recv(self.reports) -> report => match report {
-                    Ok((reporter, report)) => {
-                        self.store.apply(reporter, &report);
-                        self.metrics.set_stored(self.store.series(), 0);
-                    }
-                    Err(_) => return,
-                },
-            }
         }
     }
 }

@@ -7,7 +7,7 @@ mod tests;
 
 use bytes::Bytes;
 
-use super::field::{Cursor, I64, LEN, VARINT, key};
+use super::field::{Cursor, I64, LEN, VARINT, key, message_len, put_message, put_varint};
 pub use super::field::{Fault, Malformed};
 
 const REQUEST_STATS: u32 = key(1, LEN);
@@ -22,6 +22,8 @@ const METRIC_NAME: u32 = key(1, LEN);
 const METRIC_TYPE: u32 = key(2, VARINT);
 const METRIC_VALUE: u32 = key(3, I64);
 const METRIC_LABELS: u32 = key(4, LEN);
+
+const METRIC_VALUE_KEY: u8 = METRIC_VALUE as u8;
 
 const LABEL_NAME: u32 = key(1, LEN);
 const LABEL_VALUE: u32 = key(2, LEN);
@@ -153,17 +155,37 @@ impl<'a> RawMetric<'a> {
         self.0
     }
 
-    /// Decodes it, its labels into `labels` in the place of what is there. Of a scalar that comes twice the last one
-    /// counts.
-    pub fn decode(self, labels: &mut Vec<Label<'a>>) -> Metric<'a> {
+    /// The value, if name and type are those of `head` and the labels those of `labels`, each as
+    /// [encoded](encode_head) here: the bytes are compared, and nothing is decoded. A sender that encodes otherwise,
+    /// or in another order, is not recognised.
+    #[inline]
+    pub fn value_if(self, head: &[u8], labels: &[u8]) -> Option<f64> {
+        let rest = self.0.strip_prefix(head)?;
+        let (value, rest) = match rest.split_first_chunk::<9>() {
+            Some(([METRIC_VALUE_KEY, value @ ..], rest)) => (f64::from_le_bytes(*value), rest),
+            // Zero is not encoded.
+            _ => (0.0, rest),
+        };
+        (rest == labels).then_some(value)
+    }
+
+    /// Decodes it, the labels into `labels` in the place of what is there: those whose value is not empty, because an
+    /// empty one says the same as none. Of more than `limit` labels one more than `limit` is kept.
+    pub fn decode(self, labels: &mut Vec<Label<'a>>, limit: usize) -> Metric<'a> {
         labels.clear();
         let mut metric = Metric::default();
-        let read = self.read(&mut metric, labels);
+        let read = self.read(&mut metric, labels, limit);
         debug_assert!(read.is_ok(), "the request was checked as a whole");
         metric
     }
 
-    fn read(self, metric: &mut Metric<'a>, labels: &mut Vec<Label<'a>>) -> Result<(), Malformed> {
+    /// Of a scalar that comes twice the last one counts.
+    fn read(
+        self,
+        metric: &mut Metric<'a>,
+        labels: &mut Vec<Label<'a>>,
+        limit: usize,
+    ) -> Result<(), Malformed> {
         let mut fields = Cursor::new(self.0);
         while let Some(key) = fields.field()? {
             match key {
@@ -171,7 +193,12 @@ impl<'a> RawMetric<'a> {
                 // An enum is an int32, which is the low half of its varint (protobuf-go `consumeInt32`).
                 METRIC_TYPE => metric.kind = fields.varint()? as i32,
                 METRIC_VALUE => metric.value = fields.double()?,
-                METRIC_LABELS => labels.push(read_label(fields.message()?)?),
+                METRIC_LABELS => {
+                    let label = read_label(fields.message()?)?;
+                    if !label.value.is_empty() && labels.len() <= limit {
+                        labels.push(label);
+                    }
+                }
                 other => fields.skip(other)?,
             }
         }
@@ -189,6 +216,30 @@ fn read_label<'a>(mut fields: Cursor<'a>) -> Result<Label<'a>, Malformed> {
         }
     }
     Ok(label)
+}
+
+/// The encoding of a metric's name and type, as every encoder that writes fields in order begins the metric.
+pub fn encode_head(name: &[u8], kind: i32) -> Vec<u8> {
+    let mut head = Vec::with_capacity(name.len() + 8);
+    put_text(&mut head, METRIC_NAME, name);
+    put_varint(&mut head, u64::from(METRIC_TYPE));
+    // A negative int32 is a varint of 64 bits.
+    put_varint(&mut head, i64::from(kind).cast_unsigned());
+    head
+}
+
+/// The encoding of a label of a metric, appended to `labels`.
+pub fn encode_label(labels: &mut Vec<u8>, label: Label<'_>) {
+    let length =
+        message_len(LABEL_NAME, label.name.len()) + message_len(LABEL_VALUE, label.value.len());
+    put_message(labels, METRIC_LABELS, length);
+    put_text(labels, LABEL_NAME, label.name);
+    put_text(labels, LABEL_VALUE, label.value);
+}
+
+fn put_text(out: &mut Vec<u8>, key: u32, text: &[u8]) {
+    put_message(out, key, text.len());
+    out.extend_from_slice(text);
 }
 
 /// A `Stats.Metric` but for its labels. What was absent is empty or zero, as protobuf has it.
