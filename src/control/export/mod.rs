@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::{Histogram, Registry};
 
 use super::agents::Agents;
-use super::aggregate::Aggregator;
+use super::aggregate::{Aggregator, CollectError};
 use crate::metrics::ProcessCollector;
 use crate::metrics::control::{ControlMetrics, ScrapeError, ScrapeMetrics, statistics_execution};
 use crate::metrics::exposition::{self, Format};
@@ -86,14 +86,17 @@ impl Exposition {
 impl Pages for Exposition {
     type Page = Page;
 
-    fn page(&self) -> Page {
-        let reported = self.aggregator.as_ref().map(Aggregator::collect);
-        let reported = reported.transpose().unwrap_or_else(|error| {
-            tracing::debug!(%error, "a page lacks the series of agents");
-            self.scrapes.failed(ScrapeError::Gathering);
-            None
-        });
-        page::page(self.own(), reported, self.scrapes.clone())
+    fn page(&self) -> Option<Page> {
+        let reported = match self.aggregator.as_ref().map(Aggregator::collect) {
+            None => None,
+            Some(Ok(collection)) => Some(collection),
+            Some(Err(CollectError::Busy)) => return None,
+            Some(Err(CollectError::Stopped)) => {
+                self.scrapes.failed(ScrapeError::Gathering);
+                None
+            }
+        };
+        Some(page::page(self.own(), reported, self.scrapes.clone()))
     }
 }
 

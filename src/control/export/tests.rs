@@ -47,7 +47,13 @@ impl Plane {
 
     fn page(&self) -> String {
         // Every piece is there at once.
-        let pieces: Vec<_> = self.exposition.page().collect().now_or_never().unwrap();
+        let pieces: Vec<_> = self
+            .exposition
+            .page()
+            .unwrap()
+            .collect()
+            .now_or_never()
+            .unwrap();
         String::from_utf8(pieces.concat()).unwrap()
     }
 
@@ -243,7 +249,13 @@ fn a_page_of_many_agents_comes_in_pieces() {
     for family in ["coderd_agents_connections", "coderd_agentstats_tx_bytes"] {
         assert_eq!(page.matches(&format!("\n{family}{{")).count(), 3000);
     }
-    let pieces: Vec<_> = plane.exposition.page().collect().now_or_never().unwrap();
+    let pieces: Vec<_> = plane
+        .exposition
+        .page()
+        .unwrap()
+        .collect()
+        .now_or_never()
+        .unwrap();
     let of_statistics = pieces
         .iter()
         .filter(|piece| piece.starts_with(b"coderd_agentstats_"));
@@ -260,7 +272,7 @@ fn aggregator(specs: &[AgentSpec], metrics: &ControlMetrics) -> (Aggregator, Run
         max_series: 1_000_000,
     };
     let labels = specs.iter().map(|spec| &spec.labels);
-    Aggregator::start(settings, labels, metrics.aggregate.clone()).unwrap()
+    Aggregator::start(&settings, labels, metrics.aggregate.clone()).unwrap()
 }
 
 fn reported(names: impl IntoIterator<Item = String>) -> StatsRequest {
@@ -294,7 +306,7 @@ async fn what_agents_report_stands_in_its_place() {
     aggregator.report(Reporter::new(0, "agent"), reported(names.clone()));
     let deadline = Instant::now() + Duration::from_secs(60);
     let page = loop {
-        let pieces: Vec<_> = plane.exposition.page().collect().await;
+        let pieces: Vec<_> = plane.exposition.page().unwrap().collect().await;
         let page = String::from_utf8(pieces.concat()).unwrap();
         assert_sound(&page);
         if page.contains("\nzoo_699_total{") {
@@ -322,7 +334,7 @@ async fn without_the_aggregator_a_page_has_all_the_rest() {
     let (aggregator, running) = aggregator(&specs, &metrics);
     running.stop();
     let plane = Plane::with(&specs, true, Some(aggregator));
-    let pieces: Vec<_> = plane.exposition.page().collect().await;
+    let pieces: Vec<_> = plane.exposition.page().unwrap().collect().await;
     let page = String::from_utf8(pieces.concat()).unwrap();
     assert_sound(&page);
     assert!(page.contains("\nweir_control_sessions 0\n"));

@@ -44,11 +44,6 @@ impl ScrapeMetrics {
         Present::new(&self.in_flight)
     }
 
-    /// How many scrapes are being answered.
-    pub fn in_flight(&self) -> i64 {
-        self.in_flight.get()
-    }
-
     /// Counts a scrape that was answered with this status.
     pub fn answered(&self, status: http::StatusCode) {
         self.answered.with_label_values(&[status.as_str()]).inc();
@@ -66,6 +61,11 @@ impl ScrapeMetrics {
 
 #[cfg(test)]
 impl ScrapeMetrics {
+    /// Scrapes that are being answered.
+    pub(crate) fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
     /// Scrapes that were answered so.
     pub(crate) fn answers(&self, code: &str) -> u64 {
         self.answered.with_label_values(&[code]).get()

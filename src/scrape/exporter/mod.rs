@@ -22,9 +22,6 @@ use crate::metrics::control::ScrapeMetrics;
 use crate::metrics::exposition::{Format, accepts_gzip, accepts_html};
 use body::{Answer, Made};
 
-/// Pages that are made at a time. Prometheus and its replicas take one each; further scrapes are told to come again.
-const MAX_SCRAPES: i64 = 8;
-
 const LANDING: &str = include_str!("landing.html");
 
 /// Where pages come from.
@@ -33,8 +30,8 @@ pub trait Pages: Send + Sync + 'static {
     /// dropped when the scraper leaves.
     type Page: Stream<Item = Bytes> + Send + Unpin + 'static;
 
-    /// Begins a page.
-    fn page(&self) -> Self::Page;
+    /// Begins a page; `None` when too many are under way.
+    fn page(&self) -> Option<Self::Page>;
 }
 
 /// What is served.
@@ -135,26 +132,20 @@ fn route<P: Pages, B>(shown: &Shown<P>, request: &Request<B>) -> Response<Answer
     if request.uri().path() == "/" && accepts_html(texts(asked, header::ACCEPT)) {
         return page(StatusCode::OK, HTML, LANDING).map(Answer::Whole);
     }
-    if shown.metrics.in_flight() >= MAX_SCRAPES {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        shown.metrics.answered(status);
-        let reason =
-            format!("Limit of concurrent requests reached ({MAX_SCRAPES}), try again later.\n");
-        return page(status, PLAIN, reason).map(Answer::Whole);
-    }
     let gzip = accepts_gzip(texts(asked, header::ACCEPT_ENCODING));
     let body = if request.method() == Method::HEAD {
         shown.metrics.answered(StatusCode::OK);
         Answer::Unsized
     } else {
-        // The page is begun when it counts, so that it shows itself.
+        // Counted first, so that a page shows itself.
         let in_flight = shown.metrics.begun();
-        Answer::Made(Made::new(
-            shown.pages.page(),
-            gzip,
-            &shown.metrics,
-            in_flight,
-        ))
+        let Some(pieces) = shown.pages.page() else {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            shown.metrics.answered(status);
+            let reason = "too many scrapes at a time, try again later\n";
+            return page(status, PLAIN, reason).map(Answer::Whole);
+        };
+        Answer::Made(Made::new(pieces, gzip, &shown.metrics, in_flight))
     };
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();

@@ -18,6 +18,9 @@ use crate::scrape::tests::{Answer as Said, PATIENCE, exchange, request};
 /// A line of every page.
 const LINE: &[u8] = b"some_family{label=\"value of some length\"} 123456789\n";
 
+/// Pages at a time.
+const MAX_PAGES: usize = 4;
+
 /// Pages of so many pieces.
 struct Source {
     pieces: usize,
@@ -36,12 +39,16 @@ struct Pieces {
 impl Pages for Source {
     type Page = Pieces;
 
-    fn page(&self) -> Pieces {
-        Pieces {
+    fn page(&self) -> Option<Pieces> {
+        // The source holds one, and the bench another.
+        if Arc::strong_count(&self.open) == MAX_PAGES + 2 {
+            return None;
+        }
+        Some(Pieces {
             left: self.pieces,
             made: Arc::clone(&self.made),
             _open: Arc::clone(&self.open),
-        }
+        })
     }
 }
 
@@ -187,7 +194,7 @@ async fn no_more_is_made_than_is_taken_and_nothing_for_who_left() {
 #[tokio::test]
 async fn scrapes_beyond_the_limit_are_told_to_come_again() {
     let bench = Bench::start(1_000_000).await;
-    let slow: Vec<_> = (0..MAX_SCRAPES).map(|_| bench.begin()).collect();
+    let slow: Vec<_> = (0..MAX_PAGES).map(|_| bench.begin()).collect();
     let refused = bench.ask("GET", "/metrics", "");
     assert_eq!(refused.status(), 503);
     assert!(refused.text().contains("try again later"));
