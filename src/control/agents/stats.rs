@@ -62,7 +62,7 @@ pub(in crate::control) struct Shown {
     pub(in crate::control) counts: Counts,
 }
 
-/// What the latest report said.
+/// What the latest report said; none of it is ever negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(in crate::control) struct Counts {
     pub(in crate::control) connections: i64,
@@ -128,15 +128,15 @@ impl Counts {
     fn of(stats: &Stats) -> Self {
         let latency = stats.connection_median_latency_ms / 1000.0;
         let mut counts = Self {
-            connections: stats.connection_count,
+            connections: stats.connection_count.max(0),
             latency: (latency.is_finite() && latency > 0.0).then_some(latency),
             ..Self::default()
         };
         if stats.session_counts.is_empty() {
-            counts.vscode = stats.session_count_vscode;
-            counts.jetbrains = stats.session_count_jetbrains;
-            counts.ssh = stats.session_count_ssh;
-            counts.reconnecting_pty = stats.session_count_reconnecting_pty;
+            counts.vscode = stats.session_count_vscode.max(0);
+            counts.jetbrains = stats.session_count_jetbrains.max(0);
+            counts.ssh = stats.session_count_ssh.max(0);
+            counts.reconnecting_pty = stats.session_count_reconnecting_pty.max(0);
         } else {
             counts.add(&stats.session_counts);
         }
@@ -201,8 +201,9 @@ pub(in crate::control) mod tests {
         assert_eq!(shown.counts.latency, Some(0.0125));
 
         // Nothing that is told can make them less, or wrap.
-        cell.record(&report(i64::MIN, 2), true, now, EXPIRY);
-        assert_eq!(cell.shown(now, EXPIRY).unwrap().rx_bytes, 12);
+        cell.record(&report(i64::MIN, -2), true, now, EXPIRY);
+        let shown = cell.shown(now, EXPIRY).unwrap();
+        assert_eq!((shown.rx_bytes, shown.counts.ssh), (12, 0));
         for _ in 0..3 {
             let most = Stats {
                 rx_bytes: i64::MAX,

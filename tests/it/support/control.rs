@@ -89,6 +89,19 @@ impl ControlPlane {
         }
     }
 
+    /// Waits until the page fulfils a condition.
+    pub fn until(&self, what: &str, condition: impl Fn(&str) -> bool) {
+        let deadline = std::time::Instant::now() + super::wait::PATIENCE;
+        while !condition(&self.metrics()) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "not seen: {what}\n{}",
+                self.metrics()
+            );
+            std::thread::yield_now();
+        }
+    }
+
     /// The page of metrics.
     pub fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(&self.prometheus).expect("the scrape address answers");
