@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Server, first_line, peer};
+use super::{Server, first_line};
 
 const AGENTS: usize = 1000;
 

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ControlReady, Exit};
 use crate::config::control::ControlConfig;
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, Exposition, Page};
 use crate::ingest;
 use crate::logging::{self, ErrorChain};
 use crate::metrics::control::ControlMetrics;
-use crate::scrape::Exporter;
+use crate::scrape::{Exporter, Pages};
 use crate::shutdown::{Request, Signals, Stop};
 use crate::systemd;
 
@@ -101,5 +101,13 @@ async fn show_life(drain: &CancellationToken) -> Infallible {
                 systemd::stopping();
             }
         }
+    }
+}
+
+impl Pages for Exposition {
+    type Page = Page;
+
+    fn page(&self) -> Option<Page> {
+        Self::page(self)
     }
 }

@@ -36,7 +36,7 @@ use agents::Agents;
 use aggregate::Aggregator;
 use boundary_log::{BoundaryLog, Writer};
 use connection::Shared;
-pub use export::Exposition;
+pub use export::{Exposition, Page};
 use service::Service;
 
 /// Connections open at a time; more wait in the backlog. Far beyond a deployment that one process serves, and with

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::agent::{Agent, metric};
 use crate::support::coderd::TOKEN;
 use crate::support::control::ControlPlane;
-use crate::support::prometheus::{Prometheus, objections};
+use crate::support::prometheus::{Prometheus, check_config, objections};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
 
@@ -137,6 +137,14 @@ async fn samples_arrive_on_both_endpoints_with_their_labels() {
     ] {
         prometheus.wait_for(series, &[value]).await;
     }
+}
+
+#[test]
+fn the_configuration_in_the_readme_is_one() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("```yaml\nscrape_configs:").unwrap();
+    let (config, _) = rest.split_once("```").unwrap();
+    check_config(&format!("scrape_configs:{config}"));
 }
 
 /// Panics if the tool objects to anything on a page but to the legacy names. The names that it objects to.

@@ -15,8 +15,8 @@ use super::aggregate::{Aggregator, CollectError};
 use crate::metrics::ProcessCollector;
 use crate::metrics::control::{ControlMetrics, ScrapeError, ScrapeMetrics, statistics_execution};
 use crate::metrics::exposition::{self, Format};
-use crate::scrape::Pages;
-use page::{Page, Part};
+pub use page::Page;
+use page::Part;
 use roster::Roster;
 
 /// Where the pages of a control plane come from.
@@ -61,6 +61,20 @@ impl Exposition {
         })
     }
 
+    /// Begins a page: families in the order of their names, in the text format 0.0.4. `None` when too many are under way.
+    pub fn page(&self) -> Option<Page> {
+        let reported = match self.aggregator.as_ref().map(Aggregator::collect) {
+            None => None,
+            Some(Ok(collection)) => Some(collection),
+            Some(Err(CollectError::Busy)) => return None,
+            Some(Err(CollectError::Stopped)) => {
+                self.scrapes.failed(ScrapeError::Gathering);
+                None
+            }
+        };
+        Some(page::page(self.own(), reported, self.scrapes.clone()))
+    }
+
     /// The families that are made here, in the order of their names.
     fn own(&self) -> Vec<Part> {
         let mut parts = self.roster.agents(SystemTime::now());
@@ -80,23 +94,6 @@ impl Exposition {
         }
         parts.sort_unstable_by(|one, other| one.name().cmp(other.name()));
         parts
-    }
-}
-
-impl Pages for Exposition {
-    type Page = Page;
-
-    fn page(&self) -> Option<Page> {
-        let reported = match self.aggregator.as_ref().map(Aggregator::collect) {
-            None => None,
-            Some(Ok(collection)) => Some(collection),
-            Some(Err(CollectError::Busy)) => return None,
-            Some(Err(CollectError::Stopped)) => {
-                self.scrapes.failed(ScrapeError::Gathering);
-                None
-            }
-        };
-        Some(page::page(self.own(), reported, self.scrapes.clone()))
     }
 }
 

@@ -24,8 +24,8 @@ const GATHER_WITHIN: Duration = Duration::from_secs(5);
 /// What begins a family.
 const HEAD: &[u8] = b"# HELP ";
 
-/// A page on its way.
-pub(super) type Page = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+/// A page on its way, in pieces of whole lines.
+pub type Page = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// A page of the families of the control plane, in the order of their names, and of what agents reported.
 pub(super) fn page(own: Vec<Part>, reported: Option<Collection>, metrics: ScrapeMetrics) -> Page {

@@ -124,23 +124,39 @@ impl Drop for Prometheus {
 /// Panics when it is no page to it.
 #[track_caller]
 pub fn objections(page: &str) -> Option<Vec<String>> {
+    let (code, said) = promtool(&["check", "metrics"], page)?;
+    // 3: there are objections, but it was read.
+    assert!(matches!(code, Some(0 | 3)), "{code:?}: {said}");
+    Some(said.lines().map(str::to_owned).collect())
+}
+
+/// Panics when a configuration is none to `promtool check config`; passes it by when that is not installed and tests
+/// may go without it.
+#[track_caller]
+pub fn check_config(config: &str) {
+    let args = ["check", "config", "--syntax-only", "/dev/stdin"];
+    let Some((code, said)) = promtool(&args, config) else {
+        return;
+    };
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// The exit code of the tool, and what it said.
+fn promtool(args: &[&str], input: &str) -> Option<(Option<i32>, String)> {
     let mut command = Command::new("promtool");
     command
-        .args(["check", "metrics"])
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut tool = spawn(&mut command)?;
-    let mut input = tool.stdin.take().expect("stdin is piped");
-    input.write_all(page.as_bytes()).expect("promtool reads");
-    drop(input);
+    let mut stdin = tool.stdin.take().expect("stdin is piped");
+    stdin.write_all(input.as_bytes()).expect("promtool reads");
+    drop(stdin);
     let output = tool.wait_with_output().expect("promtool ends");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).expect("promtool speaks text");
-    // 3: there are objections, but it was read.
-    let code = output.status.code();
-    assert!(matches!(code, Some(0 | 3)), "{code:?}: {said}");
-    Some(said.lines().map(str::to_owned).collect())
+    Some((output.status.code(), said))
 }
 
 fn spawn(command: &mut Command) -> Option<Child> {
