@@ -376,3 +376,63 @@ async fn series_stay_when_their_agent_leaves_and_go_with_its_build() {
     control_plane.until("the new series", |page| has(page, "new_total"));
     assert!(!is_there("old_total"));
 }
+
+#[tokio::test]
+async fn totals_are_the_same_at_both_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let args = ["--agent-stats-refresh-interval", "1s"];
+    let control_plane = control_plane(directory.path(), &args);
+    let url = control_plane.url.parse().unwrap();
+    let sidecar = Sidecar::builder(&url)
+        // Some logs may be lost, and then both ends know how many.
+        .flag("--buffer-max-batches", 1)
+        .start()
+        .await;
+    let jobs = [
+        ("control-plane", control_plane.prometheus.as_str()),
+        ("sidecar", sidecar_page(&sidecar)),
+    ];
+    let Some(prometheus) = Prometheus::start(&jobs).await else {
+        return;
+    };
+    let mut session = Session::new("6f1f9f3a-0000-4000-8000-000000000001");
+    let mut sender = Sender::connect(&sidecar.socket).await;
+    for _ in 0..200 {
+        sender.send(&session.batch()).await;
+    }
+    let logs = session.logs;
+    let page = sidecar
+        .wait_for("all are forwarded or dropped", |page| {
+            let dropped = page.dropped("logs", "buffer_full");
+            page.count("weir_logs_forwarded_total") + dropped == logs
+        })
+        .await;
+    for unit in ["logs", "batches"] {
+        for series in [
+            format!("weir_{unit}_received_total"),
+            format!("weir_{unit}_forwarded_total"),
+            format!("weir_{unit}_dropped_total{{reason=\"buffer_full\"}}"),
+            format!("weir_{unit}_dropped_total{{reason=\"expired\"}}"),
+            format!("weir_{unit}_in_memory"),
+            "weir_imbalance_logs".to_owned(),
+        ] {
+            let (name, labels) = series.split_once('{').unwrap_or((&series, "}"));
+            let value = [page.value(&series)];
+            let of_sidecar = format!("{name}{{job=\"sidecar\",{labels}");
+            prometheus.wait_for(&of_sidecar, &value).await;
+            let of_alice = "agent_name=\"main\",username=\"alice\",workspace_name=\"dev\",template_name=\"docker\"";
+            let of_control_plane = format!("{name}{{job=\"control-plane\",{of_alice},{labels}");
+            prometheus.wait_for(&of_control_plane, &value).await;
+        }
+    }
+    let forwarded = page.count("weir_logs_forwarded_total");
+    assert_eq!(
+        control_plane.metric("weir_control_boundary_logs_total"),
+        forwarded
+    );
+    // A report of the sidecar is nobody's activity.
+    let connections = "coderd_agentstats_connection_count{agent_name=\"main\"}";
+    prometheus.wait_for(connections, &[0.0]).await;
+    prometheus.wait_for("sum(coderd_agents_up)", &[0.0]).await;
+    assert_sound(&control_plane.metrics());
+}
