@@ -186,7 +186,7 @@ impl Bench {
         let metrics = family.expect("the family").get_metric().iter();
         let dropped = metrics.filter(|metric| metric.get_label()[0].value() == "dropped");
         dropped
-            .map(|metric| metric.get_counter().value() as u64)
+            .map(|metric| metric.get_counter().get_value() as u64)
             .sum()
     }
 }

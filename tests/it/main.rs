@@ -13,5 +13,6 @@ mod control;
 mod drpc;
 mod logging;
 mod run;
+mod stats;
 mod support;
 mod upstream;
