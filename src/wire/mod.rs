@@ -3,6 +3,9 @@
 pub mod boundary;
 pub mod drpc;
 mod field;
+#[cfg(test)]
+#[path = "../../tests/it/support/mutate.rs"]
+mod mutate;
 pub mod stats;
 pub mod ws;
 pub mod yamux;

@@ -14,5 +14,6 @@ mod drpc;
 mod logging;
 mod prometheus;
 mod run;
+mod stats;
 mod support;
 mod upstream;

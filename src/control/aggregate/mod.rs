@@ -7,6 +7,8 @@ mod collection;
 mod queue;
 mod reporter;
 mod store;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod worker;
 

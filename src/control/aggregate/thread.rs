@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
@@ -46,7 +47,12 @@ pub struct Running {
 /// What changes the store, in order.
 #[derive(Debug)]
 pub(super) enum Update {
-    Report(Reporter, StatsRequest, Room),
+    Report {
+        reporter: Reporter,
+        report: StatsRequest,
+        came: Instant,
+        room: Room,
+    },
     Rebuilt(Reporter),
 }
 
@@ -106,7 +112,12 @@ impl Aggregator {
     /// eighth of both for one agent), the report is dropped as a whole, and counted.
     pub fn report(&self, reporter: Reporter, report: StatsRequest) {
         let room = self.load.enter(reporter.agent, report.payload().len());
-        let update = room.map(|room| Update::Report(reporter, report, room));
+        let update = room.map(|room| Update::Report {
+            reporter,
+            report,
+            came: Instant::now(),
+            room,
+        });
         let taken = update.is_some_and(|update| self.updates.try_send(update).is_ok());
         self.metrics.reported(match taken {
             true => ReportOutcome::Accepted,

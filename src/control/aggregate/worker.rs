@@ -137,7 +137,12 @@ impl Worker {
     fn update(&mut self, update: Update) -> Instant {
         let began = Instant::now();
         match update {
-            Update::Report(reporter, report, room) => {
+            Update::Report {
+                reporter,
+                report,
+                came,
+                room,
+            } => {
                 drop(room);
                 let now = began.duration_since(self.began);
                 let tally = self.store.apply(reporter, &report, now);
@@ -145,7 +150,8 @@ impl Worker {
                     self.metrics.refused(reason, samples);
                 }
                 let done = Instant::now();
-                self.metrics.updated(done.duration_since(began));
+                self.metrics
+                    .stored(done.duration_since(began), done.duration_since(came));
                 done
             }
             Update::Rebuilt(reporter) => {

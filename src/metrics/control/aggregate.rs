@@ -15,6 +15,7 @@ pub struct AggregateMetrics {
     accepted: IntCounter,
     dropped: IntCounter,
     reports: IntCounterVec,
+    wait: Histogram,
     refused: IntCounterVec,
     expired: IntCounter,
     store_size: IntGauge,
@@ -40,6 +41,7 @@ impl AggregateMetrics {
             accepted: of(ReportOutcome::Accepted),
             dropped: of(ReportOutcome::Dropped),
             reports,
+            wait: histogram(&catalog::CONTROL_REPORT_WAIT)?,
             refused: each(&catalog::CONTROL_SERIES_REFUSED)?,
             expired: counter(&catalog::CONTROL_SERIES_EXPIRED)?,
             store_size: gauge(&catalog::AGGREGATOR_STORE_SIZE)?,
@@ -54,9 +56,11 @@ impl AggregateMetrics {
         })
     }
 
-    pub(super) fn collectors(&self) -> Vec<Box<dyn Collector>> {
+    /// Every collector behind the handles, for a registry.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
         vec![
             Box::new(self.reports.clone()),
+            Box::new(self.wait.clone()),
             Box::new(self.refused.clone()),
             Box::new(self.expired.clone()),
             Box::new(self.store_size.clone()),
@@ -91,9 +95,15 @@ impl AggregateMetrics {
         self.expired.inc_by(series);
     }
 
-    /// Records what a report took.
-    pub fn updated(&self, took: Duration) {
+    /// Records that a report is stored: how long that took, and how long ago it came.
+    pub fn stored(&self, took: Duration, waited: Duration) {
         self.update.observe(took.as_secs_f64());
+        self.wait.observe(waited.as_secs_f64());
+    }
+
+    /// Reports that were stored.
+    pub fn stored_reports(&self) -> u64 {
+        self.wait.get_sample_count()
     }
 
     /// Records what looking through all series took.

@@ -115,6 +115,14 @@ pub const CONTROL_REPORTS: Family = split(
     }],
     "Reports of metrics from agents; dropped are those for which there was no room in the queue.",
 );
+/// What reports wait.
+pub const CONTROL_REPORT_WAIT: Family = family(
+    "weir_control_report_wait_seconds",
+    Histogram(&[
+        0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0,
+    ]),
+    "Time from taking a report of metrics until it was stored.",
+);
 /// Samples that were refused.
 pub const CONTROL_SERIES_REFUSED: Family = split(
     "weir_control_series_refused_total",
@@ -205,6 +213,7 @@ pub const CONTROL: &[Family] = &[
     CONTROL_BOUNDARY_WRITTEN,
     CONTROL_BOUNDARY_FAILURES,
     CONTROL_REPORTS,
+    CONTROL_REPORT_WAIT,
     CONTROL_SERIES_REFUSED,
     CONTROL_SERIES_EXPIRED,
     AGGREGATOR_STORE_SIZE,

@@ -5,6 +5,11 @@ pub mod certificates;
 pub mod coderd;
 pub mod control;
 pub mod http;
+#[expect(
+    dead_code,
+    reason = "shared with the unit tests of the decoders, which use the rest of it"
+)]
+pub mod mutate;
 pub mod page;
 pub mod plane;
 pub mod prometheus;

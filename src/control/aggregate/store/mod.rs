@@ -221,14 +221,11 @@ impl Store {
         Swept { expired, done }
     }
 
-    /// Series that the sweep has still to look at, rounded up to pages; none when it has not begun.
+    /// Series that the sweep has still to look at, at most; none when it has not begun.
     pub(super) fn to_sweep(&self) -> usize {
         match self.swept {
             0 => 0,
-            pages => self
-                .series
-                .len()
-                .saturating_sub(pages * Slab::<Series>::page_len()),
+            swept => self.series.places_from(swept).min(self.series.len()),
         }
     }
 
