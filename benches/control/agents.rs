@@ -1,4 +1,5 @@
-//! A thousand agents that report every second: what they cost the control plane, and what a scrape of it all does.
+//! A thousand agents that report every second: what they cost the control plane, and what a scrape every second of it
+//! all adds.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -29,11 +30,7 @@ pub(super) fn bench(directory: &Path) {
     let idle = weir.resident();
     for scraped in [false, true] {
         let (told, cpu, pages) = swarm(&weir, scraped);
-        let how = if scraped {
-            ", scraped every second"
-        } else {
-            ""
-        };
+        let how = if scraped { ", scraped" } else { "" };
         let print = |what: &str, value: f64| {
             println!(
                 "{:52} {value:12.1}",
@@ -45,10 +42,10 @@ pub(super) fn bench(directory: &Path) {
             told["reports"].as_f64().expect("a number") / SECONDS as f64,
         );
         print("CPU, % of one core", 100.0 * cpu);
-        print("memory, MiB", weir.resident() / 1024.0);
+        print("memory at most, MiB", weir.peak() / 1024.0);
         print(
             "added by each agent, KiB",
-            (weir.resident() - idle) / AGENTS as f64,
+            (weir.peak() - idle) / AGENTS as f64,
         );
         print("answer, p50 ms", told["p50_ms"].as_f64().expect("a number"));
         print("answer, p99 ms", told["p99_ms"].as_f64().expect("a number"));

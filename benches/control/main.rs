@@ -139,9 +139,18 @@ impl Server {
 
     /// Resident memory in KiB.
     fn resident(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most of it that there ever was.
+    fn peak(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, key: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("a process that runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
         let number = line.and_then(|line| line.split_whitespace().next());
         number
             .and_then(|number| number.parse().ok())
