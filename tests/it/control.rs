@@ -93,7 +93,7 @@ fn hostile_clients_cost_nobody_but_themselves() {
         let series = format!("weir_control_protocol_violations_total{{kind=\"{kind}\"}}");
         assert!(control_plane.metric(&series) > 0, "{kind}");
     }
-    assert_eq!(control_plane.metric("weir_panics_total"), 0);
+    assert_eq!(control_plane.metric("weir_control_panics_total"), 0);
 }
 
 #[test]
