@@ -9,6 +9,7 @@ use crate::pb::agent::{
     BatchCreateLogsRequest, BatchCreateLogsResponse, Lifecycle, Log, Manifest, Startup, Timing,
     UpdateLifecycleRequest, UpdateStartupRequest, WorkspaceAgentScriptCompletedRequest,
 };
+use crate::wire::drpc::UNIMPLEMENTED;
 
 fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
     let metrics = ControlMetrics::new().unwrap();
