@@ -60,9 +60,23 @@ impl Role {
     pub(super) fn named(name: &str) -> Self {
         match name {
             "" | "agent" => Self::Agent,
-            other => Self::Other(other.chars().take(MAX_ROLE).collect::<String>().into()),
+            other => Self::Other(kept(other).into()),
         }
     }
+
+    /// Whether that is its name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        match self {
+            Self::Agent => matches!(name, "" | "agent"),
+            Self::Other(own) => **own == *kept(name),
+        }
+    }
+}
+
+/// What of a role's name is kept.
+fn kept(name: &str) -> &str {
+    let end = name.char_indices().nth(MAX_ROLE);
+    end.and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 
 /// One agent.
@@ -270,6 +284,18 @@ mod tests {
         assert_eq!(other.workspace_id, manifest.workspace_id);
         assert_ne!(other.scripts[0].id, script.id);
         assert_eq!(script.id.len(), 16);
+    }
+
+    #[test]
+    fn roles_go_by_their_names() {
+        let long = "é".repeat(MAX_ROLE + 1);
+        for name in ["", "agent", "weir", &long] {
+            assert!(Role::named(name).is_named(name), "{name}");
+        }
+        assert_eq!(Role::named(""), Role::named("agent"));
+        assert!(!Role::named("weir").is_named("agent"));
+        assert!(!Role::Agent.is_named("weir"));
+        assert_eq!(Role::named(&long), Role::Other("é".repeat(MAX_ROLE).into()));
     }
 
     #[test]

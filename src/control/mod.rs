@@ -9,6 +9,8 @@ mod boundary_log;
 mod connection;
 mod handshake;
 mod http;
+mod http2;
+mod preface;
 mod rpc;
 mod service;
 mod session;

@@ -22,7 +22,7 @@ use crate::wire::drpc::RemoteError;
 pub(super) use failure::{Failure, FailureKind};
 
 /// What comes before a method's name in its path.
-const PREFIX: &str = "/coder.agent.v2.Agent/";
+pub(super) const PREFIX: &str = "/coder.agent.v2.Agent/";
 
 /// Bytes of an unknown method's name that are repeated to the caller.
 const MAX_NAME: usize = 256;
@@ -166,6 +166,11 @@ impl Call<'_> {
             Err(Failure { kind, .. }) => kind.outcome(),
         };
         answer
+    }
+
+    /// Ends a call whose request is none.
+    pub(super) fn reject(mut self) {
+        self.outcome = RpcOutcome::Error;
     }
 }
 
