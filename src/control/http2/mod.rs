@@ -10,6 +10,7 @@ mod seats;
 mod tests;
 
 use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -235,6 +236,8 @@ fn note(ended: &Result<(), JoinError>) {
 /// Who is to blame for the end of a connection.
 fn judge(error: h2::Error) -> Ended {
     match (error.reason(), error.get_io()) {
+        // So the end of the stream inside a frame is told.
+        (_, Some(broken)) if broken.kind() == io::ErrorKind::Other => Ended::ByAgent,
         (_, Some(broken)) => Ended::broken(broken),
         (Some(reason), _) if !error.is_remote() => {
             Ended::Violation(fault_of(reason), error.to_string())
