@@ -5,24 +5,26 @@
 
 mod dial;
 mod error;
-mod handshake;
+mod grpc;
 mod http1;
 mod link;
 mod proxy;
-mod session;
 mod settings;
 mod tls;
+mod transport;
 mod tunnel;
-mod unary;
+mod vigil;
+mod websocket;
 
 use std::future::Future;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-pub use link::{Driver, WebSocketUpstream};
+pub use link::{Driver, Link};
 pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};
+pub use transport::Transport;
 
 /// A method of the service `coder.agent.v2.Agent`, by its full name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +33,9 @@ pub struct Rpc(&'static str);
 impl Rpc {
     /// Boundary audit logs; since API version 2.7.
     pub const REPORT_BOUNDARY_LOGS: Self = Self("/coder.agent.v2.Agent/ReportBoundaryLogs");
+
+    /// Statistics of the agent and samples of metrics; without any, how often to report them; since API version 2.0.
+    pub const UPDATE_STATS: Self = Self("/coder.agent.v2.Agent/UpdateStats");
 
     /// The name as it stands in an Invoke packet or a gRPC path.
     pub fn path(self) -> &'static str {

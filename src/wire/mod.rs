@@ -2,5 +2,6 @@
 
 pub mod boundary;
 pub mod drpc;
+pub mod grpc;
 pub mod ws;
 pub mod yamux;
