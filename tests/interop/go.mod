@@ -1,16 +1,21 @@
 module weir.test/interop
 
-go 1.25
+go 1.26.0
 
 require (
 	github.com/bufbuild/protocompile v0.14.1
 	github.com/coder/websocket v1.8.14
 	github.com/hashicorp/yamux v0.1.2
-	google.golang.org/protobuf v1.36.11
+	golang.org/x/net v0.60.0
+	google.golang.org/grpc v1.85.0
+	google.golang.org/protobuf v1.36.12
 	storj.io/drpc v0.0.34
 )
 
 require (
 	github.com/zeebo/errs v1.2.2 // indirect
-	golang.org/x/sync v0.8.0 // indirect
+	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 )

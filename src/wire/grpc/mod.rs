@@ -1,193 +1,161 @@
-//! The bodies of a unary gRPC call over HTTP/2 (grpc/grpc doc/PROTOCOL-HTTP2.md): one message with its prefix in
-//! either direction, and the status behind the answer. Without compression, which nobody is offered.
+//! gRPC in the bodies and headers of HTTP/2 (grpc/grpc doc/PROTOCOL-HTTP2.md): a message behind its length, and the
+//! time that a call has.
+//!
+//! tonic has both, but reserves a message's memory by the length it is told, and its reading of the time is its own.
 
+mod request;
+mod status;
 #[cfg(test)]
 mod tests;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName};
-use percent_encoding::percent_decode;
-use tonic::Code;
+use std::time::Duration;
 
-/// Bytes of the largest message in either direction: what grpc-go receives, unless it is told otherwise.
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+pub use request::{Request, RequestTooLarge};
+pub use status::Status;
+
+/// Bytes before a message: whether it is compressed, and its length.
+pub const HEADER: usize = 5;
+
+/// Bytes of a message, at most: what grpc-go takes by default (server.go), and as much as a dRPC packet.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
-/// In front of a message: whether it is compressed, and its length in four bytes, big endian.
-const PREFIX: usize = 5;
-
-/// A request larger than [`MAX_MESSAGE`].
+/// Why a body is not one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a request of {0} bytes, expected at most {MAX_MESSAGE}")]
-pub struct RequestTooLarge(pub usize);
-
-/// A request that is written piece by piece. The message is the concatenation of the slices.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// What is left of the prefix.
-    prefix: Bytes,
-    slices: &'a [Bytes],
-    /// How much of the first slice is written.
-    written: usize,
-    /// Bytes that are left to write, with the prefix.
-    remaining: usize,
-}
-
-impl<'a> Request<'a> {
-    /// Nothing of it is written yet.
-    ///
-    /// # Errors
-    /// When the message is larger than [`MAX_MESSAGE`].
-    pub fn new(slices: &'a [Bytes]) -> Result<Self, RequestTooLarge> {
-        let length = slices.iter().map(Bytes::len).sum();
-        let mut prefix = BytesMut::with_capacity(PREFIX);
-        prefix.put_u8(0);
-        match u32::try_from(length) {
-            Ok(short) if length <= MAX_MESSAGE => prefix.put_u32(short),
-            _ => return Err(RequestTooLarge(length)),
-        }
-        Ok(Self {
-            prefix: prefix.freeze(),
-            slices,
-            written: 0,
-            remaining: PREFIX + length,
-        })
-    }
-
-    /// Bytes that are left to write.
-    pub fn remaining(&self) -> usize {
-        self.remaining
-    }
-
-    /// Appends up to `room` bytes to `out`.
-    pub fn write_next(&mut self, out: &mut BytesMut, room: usize) {
-        let mut room = room.min(self.remaining);
-        self.remaining -= room;
-        let prefix = self.prefix.split_to(room.min(self.prefix.len()));
-        out.put_slice(&prefix);
-        room -= prefix.len();
-        while room > 0
-            && let Some((slice, rest)) = self.slices.split_first()
-        {
-            let left = &slice[self.written..];
-            let taken = left.len().min(room);
-            out.put_slice(&left[..taken]);
-            room -= taken;
-            self.written += taken;
-            if self.written == slice.len() {
-                (self.slices, self.written) = (rest, 0);
-            }
-        }
-    }
-}
-
-/// What is wrong with the body of a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplyFault {
-    /// The first byte is neither 0 nor, for a compression that nobody offered, 1.
-    #[error("a reply that begins with {0:#04x}, which is no message")]
-    Prefix(u8),
-    /// Compressed, with nobody having said by what.
-    #[error("a compressed reply, though no compression was offered")]
+#[non_exhaustive]
+pub enum Fault {
+    /// It is empty.
+    #[error("a call takes one message, and there is none")]
+    Missing,
+    /// There is more after the message.
+    #[error("a call takes one message, and there is more")]
+    TooMany,
+    /// It ends inside the message.
+    #[error("the body ends inside the message")]
+    Truncated,
+    /// The message is compressed, and no compression was agreed on.
+    #[error("a compressed message, and no compression is agreed on")]
     Compressed,
-    /// Larger than [`MAX_MESSAGE`] by its own account.
-    #[error("a reply of {0} bytes, expected at most {MAX_MESSAGE}")]
+    /// The flag before the length is neither 0 nor 1.
+    #[error("message flag {0}, expected 0 or 1")]
+    Flag(u8),
+    /// The message is longer than [`MAX_MESSAGE`].
+    #[error("message of {0} bytes, limit is {MAX_MESSAGE}")]
     TooLarge(u32),
-    /// There is something behind the message.
-    #[error("more than one message in reply")]
-    TooMuch,
-    /// The body ended before the message did.
-    #[error("half a message in reply")]
-    CutShort,
-    /// The body ended with nothing in it.
-    #[error("no message in reply")]
-    Absent,
 }
 
-/// Collects the one message of a reply. Holds what came, never what was announced.
+/// Puts the one message of a call together.
+///
+/// Holds what has come, never more: the length that was told is not allocated before it comes. A body in one piece is
+/// not copied.
 #[derive(Debug, Default)]
-pub struct Reply {
-    bytes: BytesMut,
+pub struct Assembler {
+    /// The only piece.
+    piece: Bytes,
+    /// All pieces, when there are several.
+    pieces: BytesMut,
 }
 
-impl Reply {
-    /// Takes the next part of the body.
+impl Assembler {
+    /// Takes a piece of the body.
     ///
     /// # Errors
-    /// As soon as it cannot become one message of at most [`MAX_MESSAGE`] bytes.
-    pub fn push(&mut self, chunk: &[u8]) -> Result<(), ReplyFault> {
-        let missing = PREFIX.saturating_sub(self.bytes.len()).min(chunk.len());
-        let (prefix, message) = chunk.split_at(missing);
-        self.bytes.put_slice(prefix);
-        let Some(length) = self.length()? else {
-            return Ok(());
-        };
-        if self.bytes.len() - PREFIX + message.len() > length {
-            return Err(ReplyFault::TooMuch);
-        }
-        self.bytes.put_slice(message);
-        Ok(())
-    }
-
-    /// The message, at the end of the body.
-    ///
-    /// # Errors
-    /// When it is not whole.
-    pub fn finish(mut self) -> Result<Bytes, ReplyFault> {
-        if self.bytes.is_empty() {
-            return Err(ReplyFault::Absent);
-        }
-        match self.length()? {
-            Some(length) if self.bytes.len() - PREFIX == length => {
-                self.bytes.advance(PREFIX);
-                Ok(self.bytes.freeze())
+    /// As soon as it is known that the body is not one message.
+    pub fn push(&mut self, data: Bytes) -> Result<(), Fault> {
+        if self.held() == 0 {
+            self.piece = data;
+        } else {
+            if self.pieces.is_empty() {
+                self.pieces
+                    .extend_from_slice(&std::mem::take(&mut self.piece));
             }
-            _ => Err(ReplyFault::CutShort),
+            self.pieces.extend_from_slice(&data);
+        }
+        match self.declared()? {
+            Some(length) if self.held() - HEADER > length => Err(Fault::TooMany),
+            _ => Ok(()),
         }
     }
 
-    /// The length of the message; `None` as long as the prefix is not whole.
-    fn length(&self) -> Result<Option<usize>, ReplyFault> {
-        let Some((&[compressed, length @ ..], _)) = self.bytes.split_first_chunk::<PREFIX>() else {
+    /// Bytes that have come.
+    pub fn held(&self) -> usize {
+        self.piece.len() + self.pieces.len()
+    }
+
+    /// The message, once the body has ended.
+    ///
+    /// # Errors
+    /// When it is not there whole.
+    pub fn finish(self) -> Result<Bytes, Fault> {
+        let declared = self.declared()?;
+        let mut body = if self.pieces.is_empty() {
+            self.piece
+        } else {
+            self.pieces.freeze()
+        };
+        match declared {
+            None if body.is_empty() => Err(Fault::Missing),
+            Some(length) if body.len() - HEADER == length => Ok(body.split_off(HEADER)),
+            _ => Err(Fault::Truncated),
+        }
+    }
+
+    /// Bytes of the message, when its header has come.
+    fn declared(&self) -> Result<Option<usize>, Fault> {
+        let held = if self.pieces.is_empty() {
+            &self.piece
+        } else {
+            self.pieces.as_ref()
+        };
+        let Some(&[flag, length @ ..]) = held.first_chunk::<HEADER>() else {
             return Ok(None);
         };
-        let length = u32::from_be_bytes(length);
-        match compressed {
+        match flag {
             0 => {}
-            1 => return Err(ReplyFault::Compressed),
-            other => return Err(ReplyFault::Prefix(other)),
+            1 => return Err(Fault::Compressed),
+            other => return Err(Fault::Flag(other)),
         }
-        match usize::try_from(length) {
-            Ok(fits) if fits <= MAX_MESSAGE => Ok(Some(fits)),
-            _ => Err(ReplyFault::TooLarge(length)),
+        let told = u32::from_be_bytes(length);
+        match usize::try_from(told) {
+            Ok(length) if length <= MAX_MESSAGE => Ok(Some(length)),
+            _ => Err(Fault::TooLarge(told)),
         }
     }
 }
 
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
-const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-/// How the server says that a call went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// [`Code::Unknown`] also for a number that is no code.
-    pub code: Code,
-    /// Free text; bytes that are not UTF-8 are replaced.
-    pub text: String,
+/// The body that is a message, when it is not longer than [`MAX_MESSAGE`].
+pub fn body(message: &[u8]) -> Option<Bytes> {
+    let length = u32::try_from(message.len())
+        .ok()
+        .filter(|_| message.len() <= MAX_MESSAGE)?;
+    // Most answers have nothing in them.
+    if message.is_empty() {
+        return Some(Bytes::from_static(&[0; HEADER]));
+    }
+    let mut body = BytesMut::with_capacity(HEADER + message.len());
+    body.put_u8(0);
+    body.put_u32(length);
+    body.put_slice(message);
+    Some(body.freeze())
 }
 
-impl Status {
-    /// Reads it from the trailers of an answer, or from the head of one that has no body. `None` when there is none.
-    ///
-    /// Not by way of `tonic::Status`: that panics at details which are not base64, and makes a code unknown whose
-    /// text is not UTF-8.
-    pub fn read(headers: &HeaderMap) -> Option<Self> {
-        let code = Code::from_bytes(headers.get(STATUS)?.as_bytes());
-        let text = headers.get(MESSAGE).map_or_else(String::new, |text| {
-            percent_decode(text.as_bytes())
-                .decode_utf8_lossy()
-                .into_owned()
-        });
-        Some(Self { code, text })
+/// Reads the header `grpc-timeout`: 1 to 8 digits and a unit. `None`: it is neither.
+pub fn timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
     }
+    let count = digits
+        .iter()
+        .fold(0, |count, digit| count * 10 + u64::from(digit - b'0'));
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 3600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
 }

@@ -1,120 +1,123 @@
-use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
 
-/// A request written in pieces of that size.
-fn written(slices: &[Bytes], piece: usize) -> Vec<u8> {
-    let mut request = Request::new(slices).unwrap();
-    let mut whole = Vec::new();
-    while request.remaining() > 0 {
-        let mut out = BytesMut::new();
-        request.write_next(&mut out, piece);
-        assert!(!out.is_empty() && out.len() <= piece);
-        whole.extend_from_slice(&out);
+/// What comes of a body that arrives in pieces of that size.
+fn read(body: &[u8], size: usize) -> Result<Bytes, Fault> {
+    let mut assembler = Assembler::default();
+    for piece in body.chunks(size) {
+        assembler.push(Bytes::copy_from_slice(piece))?;
     }
-    whole
-}
-
-fn collected<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Bytes, ReplyFault> {
-    let mut reply = Reply::default();
-    for chunk in chunks {
-        reply.push(chunk)?;
-    }
-    reply.finish()
-}
-
-fn collect(body: &[u8]) -> Result<Bytes, ReplyFault> {
-    collected([body])
+    assembler.finish()
 }
 
 #[test]
-fn a_request_is_its_slices_behind_a_prefix() {
-    let slices = [&b"ab"[..], b"", b"cde"].map(Bytes::from_static);
-    for piece in 1..12 {
-        assert_eq!(written(&slices, piece), b"\0\0\0\0\x05abcde", "{piece}");
+fn a_message_is_read_whatever_its_pieces_are() {
+    // As the example of the specification has it.
+    let body = [0, 0, 0, 0, 3, b'a', b'b', b'c'];
+    for size in 1..=body.len() {
+        assert_eq!(read(&body, size).unwrap(), "abc");
     }
-    assert_eq!(written(&[], 9), b"\0\0\0\0\0");
+    assert_eq!(read(&[0; HEADER], 2).unwrap(), "");
 }
 
 #[test]
-fn a_message_may_be_4_mib_and_no_more() {
-    let zeros = Bytes::from(vec![0; MAX_MESSAGE + 1]);
-    for length in [MAX_MESSAGE - 1, MAX_MESSAGE] {
-        let body = written(&[zeros.slice(..length)], 16 << 10);
-        assert_eq!(body.len(), 5 + length);
-        assert_eq!(collect(&body).unwrap().len(), length);
-    }
-    let error = Request::new(std::slice::from_ref(&zeros)).unwrap_err();
-    assert_eq!(error, RequestTooLarge(MAX_MESSAGE + 1));
-    // Said by the prefix alone, before any of it comes.
-    let announced = collect(b"\0\0\x40\0\x01");
-    assert_eq!(announced, Err(ReplyFault::TooLarge(MAX_MESSAGE as u32 + 1)));
+fn a_body_in_one_piece_is_not_copied() {
+    let whole = Bytes::from_static(b"\0\0\0\0\x03abc");
+    let mut assembler = Assembler::default();
+    assembler.push(whole.clone()).unwrap();
+    assert_eq!(
+        assembler.finish().unwrap().as_ptr(),
+        whole[HEADER..].as_ptr()
+    );
 }
 
 #[test]
-fn each_fault_of_a_reply_is_named() {
-    for (body, fault) in [
-        (&b""[..], ReplyFault::Absent),
-        (b"\0\0\0", ReplyFault::CutShort),
-        (b"\0\0\0\0\x02a", ReplyFault::CutShort),
-        (b"\0\0\0\0\x01ab", ReplyFault::TooMuch),
-        (b"\0\0\0\0\0\0\0\0\0\0", ReplyFault::TooMuch),
-        (b"\x01\0\0\0\x01a", ReplyFault::Compressed),
-        (b"\x07\0\0\0\x01a", ReplyFault::Prefix(7)),
-        (b"\0\xff\xff\xff\xff", ReplyFault::TooLarge(u32::MAX)),
+fn what_is_not_one_message_is_refused_as_soon_as_it_is_known() {
+    for size in 1..10 {
+        assert_eq!(read(b"", size), Err(Fault::Missing));
+        for cut in [&b"\0"[..], b"\0\0\0\0", b"\0\0\0\0\x01", b"\0\0\0\0\x03ab"] {
+            assert_eq!(read(cut, size), Err(Fault::Truncated));
+        }
+        for more in [&b"\0\0\0\0\0\0"[..], b"\0\0\0\0\x01a\0\0\0\0\x01b"] {
+            assert_eq!(read(more, size), Err(Fault::TooMany));
+        }
+        assert_eq!(read(b"\x01\0\0\0\0", size), Err(Fault::Compressed));
+        assert_eq!(read(b"\x02\0\0\0\0", size), Err(Fault::Flag(2)));
+    }
+    // Without waiting for what was told.
+    let mut assembler = Assembler::default();
+    let giant = Bytes::from_static(b"\0\xff\xff\xff\xff");
+    assert_eq!(assembler.push(giant), Err(Fault::TooLarge(u32::MAX)));
+}
+
+#[test]
+fn messages_have_a_limit() {
+    for (length, fits) in [
+        (MAX_MESSAGE - 1, true),
+        (MAX_MESSAGE, true),
+        (MAX_MESSAGE + 1, false),
     ] {
-        assert_eq!(collect(body), Err(fault), "{body:?}");
+        let message = vec![7; length];
+        assert_eq!(body(&message).is_some(), fits);
+        let mut bytes = vec![0];
+        bytes.extend((length as u32).to_be_bytes());
+        bytes.extend(&message);
+        let read = read(&bytes, 16 << 10);
+        assert_eq!(
+            read.map(|read| read == message).is_ok_and(|same| same),
+            fits
+        );
     }
-    assert_eq!(collect(b"\0\0\0\0\0").unwrap(), "");
 }
 
 #[test]
-fn a_status_is_read_whatever_is_beside_it() {
-    let read = |pairs: &[(&'static str, &'static [u8])]| {
-        let header = |(name, value): &(&'static str, &'static [u8])| {
-            let value = HeaderValue::from_bytes(value).unwrap();
-            (HeaderName::from_static(name), value)
-        };
-        Status::read(&pairs.iter().map(header).collect())
-    };
-    let status = |code, text: &str| {
-        Some(Status {
-            code,
-            text: text.to_owned(),
-        })
-    };
-    assert_eq!(read(&[("content-type", b"application/grpc")]), None);
-    assert_eq!(read(&[("grpc-status", b"0")]), status(Code::Ok, ""));
-    assert_eq!(
-        read(&[
-            ("grpc-status", b"14"),
-            ("grpc-message", b"a%20b%zz%c3%a4%ff")
-        ]),
-        status(Code::Unavailable, "a b%zz\u{e4}\u{fffd}")
-    );
-    // Details that are not base64.
-    let details = ("grpc-status-details-bin", &b"?"[..]);
-    assert_eq!(
-        read(&[("grpc-status", b"13"), details]),
-        status(Code::Internal, "")
-    );
-    for number in [&b"17"[..], b"-1", b"", b"0x1", b"00"] {
-        assert_eq!(read(&[("grpc-status", number)]), status(Code::Unknown, ""));
+fn nothing_is_held_beyond_what_came() {
+    let mut assembler = Assembler::default();
+    assembler
+        .push(Bytes::from_static(&[0, 0, 64, 0, 0]))
+        .unwrap();
+    assembler.push(Bytes::from_static(&[1])).unwrap();
+    assert_eq!(assembler.held(), 6);
+    assert!(assembler.pieces.capacity() < 128);
+}
+
+#[test]
+fn times_are_read_as_the_specification_has_them() {
+    let seconds = Duration::from_secs;
+    for (text, time) in [
+        ("1S", Some(seconds(1))),
+        ("2M", Some(seconds(120))),
+        ("3H", Some(seconds(10_800))),
+        ("00000004m", Some(Duration::from_millis(4))),
+        ("5u", Some(Duration::from_micros(5))),
+        ("0n", Some(Duration::ZERO)),
+        ("99999999H", Some(seconds(99_999_999 * 3600))),
+        ("100000000S", None),
+        ("", None),
+        ("S", None),
+        ("1", None),
+        ("1s", None),
+        ("-1S", None),
+        ("+1S", None),
+        ("1.5S", None),
+        (" 1S", None),
+    ] {
+        assert_eq!(timeout(text.as_bytes()), time, "{text}");
     }
 }
 
 proptest! {
     #[test]
-    fn a_reply_is_the_same_however_it_is_cut(
-        body in prop_oneof![
-            proptest::collection::vec(any::<u8>(), 0..40),
-            proptest::collection::vec(any::<u8>(), 0..40).prop_map(|message| {
-                written(&[Bytes::from(message)], 64)
-            }),
-        ],
-        size in 1_usize..10,
-    ) {
-        prop_assert_eq!(collected(body.chunks(size)), collect(&body));
+    fn whatever_is_written_is_read(message: Vec<u8>, size in 1..64_usize) {
+        prop_assert_eq!(read(&body(&message).unwrap(), size).unwrap(), message);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes: Vec<u8>, size in 1..64_usize) {
+        if let Ok(message) = read(&bytes, size) {
+            prop_assert_eq!(&body(&message).unwrap(), &bytes);
+        }
+        let _time = timeout(&bytes);
     }
 }

@@ -21,7 +21,7 @@ use super::super::transport::CALL_LIMIT;
 use super::super::{Outcome, Rpc};
 use super::session::{PIECE, Session};
 use crate::logging::ErrorChain;
-use crate::wire::grpc::{Reply, ReplyFault, Request, RequestTooLarge, Status};
+use crate::wire::grpc::{self, Assembler, Request, RequestTooLarge, Status};
 
 /// What the control plane may take for the first call. The dial as a whole has its own, shorter limit here.
 const FIRST_LIMIT: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ enum Fault {
     #[error("an answer without a status")]
     NoStatus,
     #[error(transparent)]
-    Reply(#[from] ReplyFault),
+    Reply(#[from] grpc::Fault),
     #[error("the answer does not decode")]
     Undecodable(#[from] prost::DecodeError),
 }
@@ -170,7 +170,10 @@ async fn attempt(
 /// How far an answer has come.
 enum Reading<'a> {
     Head(&'a mut ResponseFuture),
-    Body { stream: RecvStream, reply: Reply },
+    Body {
+        stream: RecvStream,
+        reply: Assembler,
+    },
 }
 
 impl Reading<'_> {
@@ -182,18 +185,19 @@ impl Reading<'_> {
                     let (head, stream) = response.into_parts();
                     // An answer without a message may be all head.
                     if let Some(status) = Status::read(&head.headers) {
-                        return Poll::Ready(answer(status, Reply::default()));
+                        return Poll::Ready(answer(status, Assembler::default()));
                     }
                     if head.status != StatusCode::OK || !is_grpc(&head.headers) {
                         return Poll::Ready(Err(Fault::Http(head.status)));
                     }
-                    let reply = Reply::default();
+                    let reply = Assembler::default();
                     *self = Self::Body { stream, reply };
                 }
                 Self::Body { stream, reply } => {
                     if let Some(chunk) = ready!(stream.poll_data(cx)).transpose()? {
-                        reply.push(&chunk)?;
-                        stream.flow_control().release_capacity(chunk.len())?;
+                        let length = chunk.len();
+                        reply.push(chunk)?;
+                        stream.flow_control().release_capacity(length)?;
                         continue;
                     }
                     let trailers = ready!(stream.poll_trailers(cx))?;
@@ -211,7 +215,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-fn answer(status: Status, reply: Reply) -> Result<Answer, Fault> {
+fn answer(status: Status, reply: Assembler) -> Result<Answer, Fault> {
     if status.code != Code::Ok {
         return Ok(Answer::Status(status));
     }

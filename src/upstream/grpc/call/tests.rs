@@ -54,7 +54,7 @@ fn faults_are_in_doubt_once_something_was_written() {
     let faults: [fn() -> Fault; 6] = [
         || Fault::TimedOut(CALL_LIMIT),
         || Fault::NoStatus,
-        || Fault::Reply(ReplyFault::TooLarge(u32::MAX)),
+        || Fault::Reply(grpc::Fault::TooLarge(u32::MAX)),
         || Fault::Http(StatusCode::BAD_GATEWAY),
         || Fault::Http(StatusCode::NOT_FOUND),
         || Fault::Broken(Reason::INTERNAL_ERROR.into()),
@@ -171,14 +171,14 @@ async fn each_answer_is_taken_for_what_it_is() {
         row(200, GRPC, &[], Some(mixed), "refused", "Internal"),
         row(503, refused, &[], None, "refused", "not now"),
         // No answers, or none of gRPC.
-        row(200, GRPC, &[], OK, "ambiguous", "no message"),
+        row(200, GRPC, &[], OK, "ambiguous", "there is none"),
         row(
             200,
             GRPC,
             &[b"\0\0\0\0\x02a"],
             OK,
             "ambiguous",
-            "half a message",
+            "inside the message",
         ),
         row(
             200,
@@ -186,7 +186,7 @@ async fn each_answer_is_taken_for_what_it_is() {
             &[b"\0\0\0\0\0\0"],
             OK,
             "ambiguous",
-            "more than one",
+            "there is more",
         ),
         row(200, GRPC, &[b"\x01\0\0\0\0"], OK, "ambiguous", "compressed"),
         row(

@@ -42,10 +42,13 @@ const (
 	faultGarbageReply  = "garbage_reply"
 	faultNoReply       = "no_reply"
 	faultStreamReset   = "stream_reset"
+	faultRefuseStream  = "refuse_stream"
+	faultLeaveOut      = "leave_out"
 	faultDelay         = "delay"
 
 	faultZeroMessages = "zero_messages"
 	faultFragments    = "fragments"
+	faultOddFrames    = "odd_frames"
 
 	faultRST       = "rst"
 	faultBlackhole = "blackhole"
@@ -61,10 +64,10 @@ var (
 	upgradeFaults = []string{faultRefuse, faultRedirect}
 	callFaults    = []string{
 		faultCloseBefore, faultCloseAfter, faultError, faultUnimplemented, faultOversizeReply,
-		faultGarbageReply, faultNoReply, faultStreamReset,
+		faultGarbageReply, faultNoReply, faultStreamReset, faultRefuseStream, faultLeaveOut,
 	}
 	armedFaults = slices.Concat(upgradeFaults, callFaults, []string{
-		faultExtensionHeader, faultHalfOpen, faultDelay, faultZeroMessages, faultFragments,
+		faultExtensionHeader, faultHalfOpen, faultDelay, faultZeroMessages, faultFragments, faultOddFrames,
 	})
 	immediateFaults = []string{
 		faultRST, faultBlackhole, faultSlowRead, faultGoAway, faultTextFrame, faultPing,
