@@ -65,7 +65,9 @@ impl DialError {
             // The connection broke before anything that could be called an answer.
             Self::Http(error) if is_broken(error) => DialOutcome::Unreachable,
             Self::Http2(error) if error.is_io() => DialOutcome::Unreachable,
-            Self::Ended(Ended::Failed(_)) => DialOutcome::Unreachable,
+            Self::Ended(Ended::Failed(_) | Ended::ByPeer | Ended::Silent(_)) => {
+                DialOutcome::Unreachable
+            }
             Self::Http(_) | Self::Upgrade(_) | Self::Redirect(_) | Self::Redirects(_) => {
                 DialOutcome::Http
             }

@@ -8,10 +8,12 @@
     reason = "a test that meets something unexpected has failed, and nothing imports this binary"
 )]
 
+#[macro_use]
+mod support;
+
 mod cli;
 mod control;
 mod drpc;
 mod logging;
 mod run;
-mod support;
 mod upstream;

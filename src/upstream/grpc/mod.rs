@@ -9,6 +9,7 @@ mod call;
 mod peer;
 mod session;
 
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::dial::connect;
@@ -29,10 +30,15 @@ pub(super) async fn dial(
     let io = connect(settings, &settings.url, &known.tls, Protocol::Http2).await?;
     let (session, mut driver) = session::open(io, settings, known).await?;
     let never = CancellationToken::new();
-    tokio::select! {
+    let mut first = std::pin::pin!(call::first(&session));
+    let ended = tokio::select! {
         biased;
-        taken = call::first(&session) => taken?,
-        ended = driver.serve(&never) => return Err(DialError::Ended(ended)),
+        taken = &mut first => return taken.map(|()| (session.clone(), driver)),
+        ended = driver.serve(&never) => ended,
+    };
+    // The call knows more of an error than the connection.
+    match first.now_or_never() {
+        Some(Err(error)) => Err(error),
+        _ => Err(DialError::Ended(ended)),
     }
-    Ok((session, driver))
 }

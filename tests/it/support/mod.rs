@@ -3,6 +3,8 @@
 pub mod certificates;
 pub mod coderd;
 pub mod control;
+#[macro_use]
+pub mod each;
 pub mod http;
 pub mod page;
 pub mod plane;

@@ -42,6 +42,7 @@ func run() error {
 		maxAge      = flag.Duration("max-connection-age", 0, "age at which a gRPC connection is drained")
 		grace       = flag.Duration("max-connection-age-grace", 0, "time that its calls have to end; 0 is for ever")
 		ping        = flag.Duration("ping-interval", time.Second, "how often gRPC clients may ping; 0 is grpc-go's own policy")
+		maxMessage  = flag.Int("max-message", 4<<20, "bytes of a gRPC request, at most")
 		maxVersion  = flag.String("max-version", "2.13", "newest API version to accept")
 		certFile    = flag.String("tls-cert", "", "certificate (PEM); serves TLS")
 		keyFile     = flag.String("tls-key", "", "its key (PEM)")
@@ -65,7 +66,7 @@ func run() error {
 	config := coderd.Config{
 		Tokens: tokens, MaxVersion: [2]int{major, minor}, RTT: *rtt, Refresh: *refresh,
 		Monitor: *monitor, Strict: *strict, KeepRaw: *keepRaw, Audit: *audit, Verbose: *verbose,
-		GRPC: coderd.GRPC{MaxAge: *maxAge, Grace: *grace, PingInterval: *ping},
+		GRPC: coderd.GRPC{MaxAge: *maxAge, Grace: *grace, PingInterval: *ping, MaxMessage: *maxMessage},
 	}
 	if (*certFile == "") != (*keyFile == "") {
 		return errors.New("-tls-cert and -tls-key go together")

@@ -24,6 +24,7 @@ type Fault struct {
 	Form           string  `json:"form,omitempty"`
 	Milliseconds   int     `json:"ms,omitempty"`
 	DownMS         int     `json:"down_ms,omitempty"`
+	Bytes          int     `json:"bytes,omitempty"`
 	BytesPerSecond int64   `json:"bytes_per_second,omitempty"`
 }
 
@@ -44,6 +45,7 @@ const (
 	faultStreamReset   = "stream_reset"
 	faultRefuseStream  = "refuse_stream"
 	faultLeaveOut      = "leave_out"
+	faultLongReply     = "long_reply"
 	faultDelay         = "delay"
 
 	faultZeroMessages = "zero_messages"
@@ -65,6 +67,7 @@ var (
 	callFaults    = []string{
 		faultCloseBefore, faultCloseAfter, faultError, faultUnimplemented, faultOversizeReply,
 		faultGarbageReply, faultNoReply, faultStreamReset, faultRefuseStream, faultLeaveOut,
+		faultLongReply,
 	}
 	armedFaults = slices.Concat(upgradeFaults, callFaults, []string{
 		faultExtensionHeader, faultHalfOpen, faultDelay, faultZeroMessages, faultFragments, faultOddFrames,

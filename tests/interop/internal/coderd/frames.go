@@ -111,9 +111,6 @@ func (c *grpcConnection) fromClient(frame http2.Frame) {
 		c.begun = append(c.begun, frame.StreamID)
 	case *http2.GoAwayFrame:
 		c.orderly = frame.ErrCode == http2.ErrCodeNo
-		if !c.orderly {
-			c.violation(ruleGoAway, 0, "from the client: "+frame.ErrCode.String())
-		}
 	case *http2.RSTStreamFrame:
 		c.server.account.update(func(a *Account) { a.Cancelled++ })
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	grpctap "google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -25,6 +26,8 @@ type GRPC struct {
 	MaxAge, Grace time.Duration
 	// How often clients may ping, with or without calls; 0 is the policy of grpc-go itself.
 	PingInterval time.Duration
+	// Bytes of a request, at most.
+	MaxMessage int
 }
 
 // ListenGRPC binds the address and serves the agent service there as gRPC.
@@ -39,6 +42,7 @@ func (s *Server) renewGRPC() *grpc.Server {
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.InTapHandle(tagStream),
+		grpc.MaxRecvMsgSize(s.config.GRPC.MaxMessage),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: s.config.GRPC.MaxAge, MaxConnectionAgeGrace: s.config.GRPC.Grace,
 		}),
@@ -179,7 +183,9 @@ func (c *grpcCall) run(handle func() (proto.Message, error)) (any, error) {
 	case faultStreamReset:
 		return nil, c.inject(func(f *frames) error { return f.reset(c.streamID(), codeCancel) })
 	case faultOversizeReply:
-		return make([]byte, maxMessage+1), nil
+		return longReply(maxMessage + 1), nil
+	case faultLongReply:
+		return longReply(c.fault.Bytes), nil
 	case faultGarbageReply:
 		if c.fault.Form == "frame" {
 			// DATA that belongs to no stream.
@@ -189,6 +195,16 @@ func (c *grpcCall) run(handle func() (proto.Message, error)) (any, error) {
 		return []byte{0x0a, 0xff}, nil
 	}
 	return reply, err
+}
+
+// longReply is a message of that many bytes, all of them in a field that nobody knows.
+func longReply(length int) []byte {
+	tag := protowire.AppendTag(nil, 15, protowire.BytesType)
+	for inner := length; ; inner-- {
+		if reply := protowire.AppendBytes(tag, make([]byte, inner)); len(reply) <= length {
+			return reply
+		}
+	}
 }
 
 // inject puts a frame on the connection behind grpc-go's back and leaves the end of the call to
