@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
@@ -74,9 +75,13 @@ pub(super) async fn bench(buffer: usize) -> (Bench, DuplexStream) {
     (bench, far)
 }
 
-/// Serves, and closes where there is something left to close.
+/// Serves, as after a dial, which has served for a moment; and closes where there is something left to close.
 async fn run(mut driver: Driver, leave: watch::Sender<bool>, stop: CancellationToken) -> Ended {
-    let ended = driver.serve(&stop).await;
+    let at_the_dial = driver.serve(&stop).now_or_never();
+    let ended = match at_the_dial {
+        Some(ended) => ended,
+        None => driver.serve(&stop).await,
+    };
     leave.send_replace(true);
     if ended.leaves_it_open() {
         driver.close(&stop).await;

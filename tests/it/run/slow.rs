@@ -34,6 +34,11 @@ async fn limits_of_time_hold() {
             a_sidecar_at_rest_rests(fourth),
         );
     };
+    let forbidden_pings = async {
+        if let Some(server) = Coderd::over(Transport::Grpc, &["-ping-interval", "0"]) {
+            pings_that_a_server_forbids_cost_nothing(server).await;
+        }
+    };
     let slow_frames = async {
         if let Some(coderd) = Coderd::start(&[]) {
             frames_may_come_a_byte_a_second(coderd).await;
@@ -42,6 +47,7 @@ async fn limits_of_time_hold() {
     tokio::join!(
         each(Transport::WebSocket),
         each(Transport::Grpc),
+        forbidden_pings,
         slow_frames,
         a_scrape_address_that_is_taken_is_awaited(),
     );
@@ -106,6 +112,31 @@ async fn a_call_without_an_answer_is_made_again(coderd: Coderd) {
     assert_eq!(coderd.delivered("other").await, other.whole());
     sidecar.stop_clean().await;
     coderd.expect_clean_wire().await;
+}
+
+/// grpc-go itself ends a connection for its third ping within minutes.
+async fn pings_that_a_server_forbids_cost_nothing(server: Coderd) {
+    let sidecar = Sidecar::of(&server).start().await;
+    sidecar.connected().await;
+    let page = sidecar
+        .wait_for("the end of the connection, and another", |page| {
+            page.dials("connected") == 2 && page.count("weir_upstream_connected") == 1
+        })
+        .await;
+    assert_eq!(page.attempts("retry"), 0);
+    sidecar.logged("excessive load").await;
+    let account = server.account().await;
+    let violations = account["violations"].as_array().unwrap();
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    assert_eq!(violations[0]["detail"], "ENHANCE_YOUR_CALM too_many_pings");
+    let mut session = Session::new("s");
+    Sender::connect(&sidecar.socket)
+        .await
+        .send(&session.batch())
+        .await;
+    sidecar.forwarded(10).await;
+    assert_eq!(server.delivered("s").await, session.whole());
+    sidecar.stop_clean().await;
 }
 
 /// A TCP connection is accepted, and nothing more.

@@ -131,12 +131,14 @@ pub(super) async fn open(
     });
     let driver = Driver {
         pings: connection.ping_pong(),
-        connection,
-        session: Arc::downgrade(&shared),
-        closed: false,
-        reads,
-        vigil: Vigil::new(known.pace.ping_after()),
-        pace: Arc::clone(&known.pace),
+        wire: Wire {
+            connection,
+            session: Arc::downgrade(&shared),
+            closed: false,
+            reads,
+            vigil: Vigil::new(known.pace.ping_after()),
+            pace: Arc::clone(&known.pace),
+        },
     };
     Ok((Session { shared }, driver))
 }
@@ -212,8 +214,13 @@ impl Shared {
 
 /// Owns the connection. It makes progress only while a future of this is polled.
 pub(in crate::upstream) struct Driver {
-    connection: Connection<Io, Bytes>,
     pings: Option<PingPong>,
+    wire: Wire,
+}
+
+/// All that is watched while pings are under way.
+struct Wire {
+    connection: Connection<Io, Bytes>,
     session: Weak<Shared>,
     /// The connection has come to its end, and is not to be polled again.
     closed: bool,
@@ -224,18 +231,19 @@ pub(in crate::upstream) struct Driver {
 }
 
 impl Driver {
-    /// Runs the connection until no new call is to be made on it.
+    /// Runs the connection until no new call is to be made on it. May be dropped and called again.
     pub(in crate::upstream) async fn serve(&mut self, stop: &CancellationToken) -> Ended {
-        let mut watch = std::pin::pin!(sleep_until(self.vigil.first_look()));
+        let Self { pings, wire } = self;
+        let mut watch = std::pin::pin!(sleep_until(wire.vigil.first_look()));
         let ask = Notify::new();
-        let mut pinging = std::pin::pin!(ping_when(&ask, self.pings.take()));
+        let mut pinging = std::pin::pin!(ping_when(&ask, pings.as_mut()));
         loop {
             tokio::select! {
                 // The connection first: streams dropped just before a stop are still reset.
                 biased;
-                ended = poll_fn(|cx| self.poll(cx)) => return ended,
+                ended = poll_fn(|cx| wire.poll(cx)) => return ended,
                 () = stop.cancelled() => return Ended::Here,
-                () = &mut watch => match self.vigil.look() {
+                () = &mut watch => match wire.vigil.look() {
                     Watch::Wait(next) => watch.as_mut().reset(next),
                     Watch::Ask(next) => {
                         ask.notify_one();
@@ -250,8 +258,11 @@ impl Driver {
 
     /// Lets the calls under way come to their ends, though not for long after `stop` is cancelled, and closes the
     /// connection.
-    pub(in crate::upstream) async fn close(mut self, stop: &CancellationToken) {
-        if self.closed {
+    pub(in crate::upstream) async fn close(self, stop: &CancellationToken) {
+        let Wire {
+            connection, closed, ..
+        } = self.wire;
+        if closed {
             return;
         }
         let hurry = async {
@@ -259,7 +270,7 @@ impl Driver {
             sleep(CLOSE_LIMIT).await;
         };
         tokio::select! {
-            ended = timeout(CALL_LIMIT + CLOSE_LIMIT, &mut self.connection) => match ended {
+            ended = timeout(CALL_LIMIT + CLOSE_LIMIT, connection) => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "the connection broke while it was closed"),
                 Err(_) => tracing::debug!("the control plane did not take the close"),
@@ -267,7 +278,9 @@ impl Driver {
             () = hurry => tracing::debug!("the control plane did not take the close"),
         }
     }
+}
 
+impl Wire {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let polled = Pin::new(&mut self.connection).poll(cx);
         self.vigil.note(self.reads.load(Ordering::Relaxed));
@@ -307,8 +320,8 @@ impl Driver {
 }
 
 /// Sends a ping each time it is asked to, at most one at a time.
-async fn ping_when(asked: &Notify, pings: Option<PingPong>) -> Infallible {
-    let Some(mut pings) = pings else {
+async fn ping_when(asked: &Notify, pings: Option<&mut PingPong>) -> Infallible {
+    let Some(pings) = pings else {
         return std::future::pending().await;
     };
     loop {

@@ -23,7 +23,7 @@ const (
 )
 
 // grpcConnection is one client's HTTP/2 connection, between TLS and grpc-go. It watches the frames of
-// both directions and does what grpc-go cannot be asked to do.
+// both directions and does what grpc-go cannot be asked to do; without an audit it does neither.
 type grpcConnection struct {
 	net.Conn
 	server *Server
@@ -66,7 +66,7 @@ func (c *grpcConnection) RemoteAddr() net.Addr { return grpcAddr{c.Conn.RemoteAd
 // Read implements net.Conn.
 func (c *grpcConnection) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 {
+	if n > 0 && c.server.config.Audit {
 		if err := c.in.watch(p[:n]); err != nil && !c.link.gone() {
 			c.violation(ruleFrame, 0, err.Error())
 		}
@@ -76,6 +76,9 @@ func (c *grpcConnection) Read(p []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *grpcConnection) Write(p []byte) (int, error) {
+	if !c.server.config.Audit {
+		return c.Conn.Write(p)
+	}
 	_, odd := c.server.faults.take("", nil, faultOddFrames)
 	return c.out.write(p, odd)
 }
