@@ -26,6 +26,8 @@ pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};
 pub use transport::Transport;
 
+use crate::metrics::AttemptOutcome;
+
 /// A method of the service `coder.agent.v2.Agent`, by its full name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rpc(&'static str);
@@ -56,6 +58,19 @@ pub enum Outcome {
     Retry(String),
     /// Bytes were written and no usable answer came: it may have been handled, or not.
     Ambiguous(String),
+}
+
+impl Outcome {
+    /// The label under which an attempt is counted.
+    pub fn label(&self) -> AttemptOutcome {
+        match self {
+            Self::Accepted(_) => AttemptOutcome::Accepted,
+            Self::Rejected(_) => AttemptOutcome::Rejected,
+            Self::Refused(_) => AttemptOutcome::Refused,
+            Self::Retry(_) => AttemptOutcome::Retry,
+            Self::Ambiguous(_) => AttemptOutcome::Ambiguous,
+        }
+    }
 }
 
 /// One connection to a control plane that is dialled again whenever it is lost.

@@ -39,6 +39,8 @@ const VALID: &[(&str, &str, &str)] = &[
     ("transport", "grpc", "\"grpc\""),
     ("transport", "websocket", "\"websocket\""),
     ("role", "log.stream_1-a", "\"log.stream_1-a\""),
+    ("report-agent-metrics", "always", "\"always\""),
+    ("report-agent-metrics", "never", "\"never\""),
     ("socket-mode", "0o666", "\"0666\""),
     ("socket-mode", "0", "\"0000\""),
     ("socket-mode", "777", "\"0777\""),
@@ -198,11 +200,6 @@ const INVALID: &[(&str, &str, &str)] = &[
         "expected auto or always or never",
     ),
     (
-        "report-agent-metrics",
-        "always",
-        "not available in this version: reporting metrics",
-    ),
-    (
         "socket-mode",
         "0800",
         "expected octal permissions, 0000 to 0777, got \"0800\"",
@@ -348,12 +345,7 @@ fn every_flag_has_a_valid_and_a_wrong_case() {
 
 #[test]
 fn the_defaults_of_absent_features_may_be_written_out() {
-    ok(&[
-        ("report-agent-metrics", "auto"),
-        ("spool-max-bytes", "268435456"),
-        ("spool-sync", "interval"),
-    ]);
-    ok(&[("report-agent-metrics", "never")]);
+    ok(&[("spool-max-bytes", "268435456"), ("spool-sync", "interval")]);
 }
 
 #[test]

@@ -118,7 +118,7 @@ func (s *Server) grpcCall(ctx context.Context, m method, request []byte) (any, e
 		}
 	}
 	return call.run(func() (proto.Message, error) {
-		return m.raw(&agentAPI{server: s, token: token}, ctx, request)
+		return m.raw(&agentAPI{s, token, connection.id}, ctx, request)
 	})
 }
 

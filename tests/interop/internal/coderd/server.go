@@ -60,6 +60,8 @@ type Server struct {
 	http     *http.Server
 	log      *log.Logger
 
+	exposition *exposition
+
 	mu              sync.Mutex
 	endpoints       []*endpoint
 	connections     map[*connection]struct{}
@@ -76,6 +78,7 @@ func New(config Config) (*Server, error) {
 		config:          config,
 		account:         newAccount(config.KeepRaw),
 		network:         newNetwork(config.RTT),
+		exposition:      newExposition(),
 		connections:     make(map[*connection]struct{}),
 		grpcConnections: make(map[*grpcConnection]struct{}),
 		log:             log.New(os.Stderr, "coderd: ", log.Lmicroseconds),
