@@ -39,8 +39,9 @@ pub(super) enum DialError {
     Redirects(usize),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("HTTP/2")]
-    Http2(#[from] h2::Error),
+    // The text may be the peer's.
+    #[error("HTTP/2: {}", excerpt(&.0.to_string()))]
+    Http2(h2::Error),
     #[error("the control plane does not speak HTTP/2 over TLS")]
     NoHttp2,
     #[error("the first call has no answer of gRPC: {0}")]

@@ -174,6 +174,28 @@ async fn each_end_of_a_connection_is_survived() {
     .await;
 }
 
+/// As an operator of gRPC servers has it, to spread clients over them.
+#[tokio::test]
+async fn connections_that_are_ended_at_an_age_cost_nothing() {
+    let Some(server) = Coderd::over(Grpc, &["-max-connection-age", "200ms"]) else {
+        return;
+    };
+    let sidecar = Sidecar::of(&server).start().await;
+    let mut sender = Sender::connect(&sidecar.socket).await;
+    let mut session = Session::new("s");
+    while sidecar.page().await.dials("connected") < 6 {
+        sender.send(&session.batch()).await;
+    }
+    let page = sidecar.forwarded(session.logs).await;
+    for outcome in ["retry", "ambiguous"] {
+        assert_eq!(page.attempts(outcome), 0, "{outcome}");
+    }
+    assert_eq!(server.delivered("s").await, session.whole());
+    let ended = sidecar.stop_clean().await;
+    assert!(!ended.log().contains("WARN"), "{}", ended.log());
+    server.expect_clean_wire().await;
+}
+
 /// Has the end strike an idle connection, then one that carries a call, which is lost if so many are.
 async fn survives(transport: Transport, fault: Value, lost: u64) {
     let Some(coderd) = Coderd::over(transport, &[]) else {

@@ -126,6 +126,26 @@ async fn replies_of_up_to_4_mib_are_taken() {
     link.stop().await;
 }
 
+#[tokio::test]
+async fn a_long_text_of_an_error_is_cut_and_costs_nothing_else() {
+    let Some(server) = grpc(&[]) else {
+        return;
+    };
+    let link = Link::start(settings(&server));
+    link.connected().await;
+    let long = "why ".repeat(10_000);
+    let fault = json!({"kind": "error", "method": "ReportBoundaryLogs", "code": 3, "message": long, "count": 1});
+    server.fault(fault).await;
+    match link.call(&[request("long", 0..1, 10)]).await {
+        Outcome::Refused(text) => assert!(text.ends_with('…') && text.len() < 400, "{text}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(link.is_connected());
+    link.accepted(&[request("long", 0..1, 10)]).await;
+    server.expect_clean_wire().await;
+    link.stop().await;
+}
+
 /// A call that lasts is answered on the old connection, while new ones go on a new one.
 #[tokio::test]
 async fn calls_under_way_end_on_a_connection_that_is_told_to_go() {

@@ -34,8 +34,9 @@ use super::super::settings::{AGENT, Settings, TOKEN};
 use super::super::transport::{CALL_LIMIT, CLOSE_LIMIT, Ended, Known, MAX_CALLS};
 use super::super::vigil::{PING_AFTER, Vigil, Watch};
 
-/// Bytes of the head or the trailers of an answer: what grpc-go takes by default.
-const MAX_HEADERS: u32 = 16 << 10;
+/// Bytes of the head or the trailers of an answer, as of a head in HTTP/1.1. A server that has more to say of an error
+/// has to reset the stream instead, and leaves open what became of the request.
+const MAX_HEADERS: u32 = 64 << 10;
 
 /// Bytes of one frame in either direction: the least that a peer has to take (RFC 9113, section 6.5.2), and so what
 /// any takes.
@@ -101,7 +102,6 @@ pub(super) async fn open(
     known: &Known,
 ) -> Result<(Session, Driver), DialError> {
     let url = &settings.url;
-    let unfit = |_| DialError::Unfit;
     let authority = url[Position::BeforeHost..Position::AfterPort].parse();
     let reads = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&reads);
@@ -116,7 +116,8 @@ pub(super) async fn open(
         .max_frame_size(PIECE as u32)
         .max_send_buffer_size(MAX_QUEUED)
         .handshake(io)
-        .await?;
+        .await
+        .map_err(DialError::Http2)?;
     let shared = Arc::new(Shared {
         requests,
         places: Arc::new(Semaphore::new(MAX_CALLS)),
@@ -125,7 +126,7 @@ pub(super) async fn open(
         } else {
             Scheme::HTTP
         },
-        authority: authority.map_err(unfit)?,
+        authority: authority.map_err(|_| DialError::Unfit)?,
         headers: headers(settings, &known.token)?,
         turned_away: AtomicBool::new(false),
     });
@@ -312,7 +313,7 @@ impl Wire {
 
     /// The text of an error for the log. What it asks for is done.
     fn understood(&self, error: &h2::Error) -> String {
-        if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+        if error.is_remote() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
             self.pace.slow_down();
         }
         excerpt(&error.to_string())
