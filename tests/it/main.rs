@@ -8,6 +8,9 @@
     reason = "a test that meets something unexpected has failed, and nothing imports this binary"
 )]
 
+#[macro_use]
+mod support;
+
 mod cli;
 mod control;
 mod drpc;
@@ -15,5 +18,4 @@ mod logging;
 mod prometheus;
 mod run;
 mod stats;
-mod support;
 mod upstream;

@@ -3,12 +3,17 @@
 //!
 //! tonic has both, but reserves a message's memory by the length it is told, and its reading of the time is its own.
 
+mod request;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+
+pub use request::{Request, RequestTooLarge};
+pub use status::Status;
 
 /// Bytes before a message: whether it is compressed, and its length.
 pub const HEADER: usize = 5;

@@ -20,11 +20,9 @@ fn disasters() -> Vec<Value> {
         .into()
 }
 
-#[tokio::test]
-async fn a_million_logs_outlive_restarts_and_lost_replies() {
-    let Some(mut coderd) = Coderd::start(&[]) else {
-        return;
-    };
+over_each_transport![a_million_logs_outlive_restarts_and_lost_replies];
+
+async fn a_million_logs_outlive_restarts_and_lost_replies(mut coderd: Coderd) {
     let disasters = disasters();
     let strike = async |coderd: &mut Coderd, at: usize| coderd.fault(disasters[at].clone()).await;
     let end = outlive(&mut coderd, 1_000_000, disasters.len(), strike).await;
@@ -61,7 +59,7 @@ async fn outlive<P: Plane>(
     disasters: usize,
     mut strike: impl AsyncFnMut(&mut P, usize),
 ) -> End {
-    let sidecar = Sidecar::builder(plane.url())
+    let sidecar = Sidecar::of(plane)
         .flag("--when-full", "block")
         .flag("--block-deadline", "10min")
         .flag("--buffer-max-bytes", "4MiB")

@@ -14,12 +14,16 @@ use url::Url;
 use super::coderd::TOKEN;
 use super::control::ControlPlane;
 use super::sender::{hex, message};
+use weir::upstream::Transport;
 use weir::wire::boundary::encode::LogEntry;
 
 /// A control plane that accounts for what it receives.
 pub trait Plane {
     /// Where agents dial.
     fn url(&self) -> &Url;
+
+    /// What they speak there.
+    fn transport(&self) -> Transport;
 
     /// Refuses every dial from now on.
     async fn turn_away(&mut self);
@@ -192,6 +196,10 @@ impl Reading {
 impl Plane for WeirPlane {
     fn url(&self) -> &Url {
         &self.url
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::WebSocket
     }
 
     async fn turn_away(&mut self) {
