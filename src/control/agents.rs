@@ -17,6 +17,9 @@ const MAX_SESSIONS: usize = 1024;
 /// Bytes of log lines that are taken of one agent, all together (coder/coder coderd/agentapi/logs.go).
 const MAX_LOG_BYTES: u64 = 1 << 20;
 
+/// Characters of a role that are kept for the log.
+const MAX_ROLE: usize = 64;
+
 /// All agents.
 #[derive(Debug)]
 pub(super) struct Agents {
@@ -41,6 +44,39 @@ impl Agents {
             },
         )
     }
+}
+
+/// What a session is to the control plane (coder/coder pull request 22052).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The agent itself, whose session is monitored.
+    Agent,
+    /// Something that shares the agent's token.
+    Other(Arc<str>),
+}
+
+impl Role {
+    /// The role of that name; without one it is the agent.
+    pub(super) fn named(name: &str) -> Self {
+        match name {
+            "" | "agent" => Self::Agent,
+            other => Self::Other(kept(other).into()),
+        }
+    }
+
+    /// Whether that is its name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        match self {
+            Self::Agent => matches!(name, "" | "agent"),
+            Self::Other(own) => **own == *kept(name),
+        }
+    }
+}
+
+/// What of a role's name is kept.
+fn kept(name: &str) -> &str {
+    let end = name.char_indices().nth(MAX_ROLE);
+    end.and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 
 /// One agent.
@@ -71,8 +107,9 @@ impl Agent {
         }
     }
 
-    /// Makes a session one of this agent's until the seat is dropped; `None` when it has too many.
-    pub(super) fn enter(self: &Arc<Self>, metrics: &ControlMetrics) -> Option<Seat> {
+    /// Makes a session one of this agent's until the seat is dropped; `None` when it has too many. Sessions begin and
+    /// end here and nowhere else, whatever they run on.
+    pub(super) fn enter(self: &Arc<Self>, role: Role, metrics: &ControlMetrics) -> Option<Seat> {
         let mut sessions = self.sessions();
         if sessions.open == MAX_SESSIONS {
             return None;
@@ -82,6 +119,7 @@ impl Agent {
         drop(sessions);
         Some(Seat {
             agent: Arc::clone(self),
+            role,
             _session: metrics.session(),
         })
     }
@@ -104,6 +142,7 @@ impl Agent {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) agent: Arc<Agent>,
+    pub(super) role: Role,
     _session: Present,
 }
 
@@ -248,17 +287,29 @@ mod tests {
     }
 
     #[test]
+    fn roles_go_by_their_names() {
+        let long = "é".repeat(MAX_ROLE + 1);
+        for name in ["", "agent", "weir", &long] {
+            assert!(Role::named(name).is_named(name), "{name}");
+        }
+        assert_eq!(Role::named(""), Role::named("agent"));
+        assert!(!Role::named("weir").is_named("agent"));
+        assert!(!Role::Agent.is_named("weir"));
+        assert_eq!(Role::named(&long), Role::Other("é".repeat(MAX_ROLE).into()));
+    }
+
+    #[test]
     fn sessions_are_limited_and_counted() {
         let metrics = ControlMetrics::new().unwrap();
         let agents = Agents::new(&[spec(1, "one")]);
         let agent = agents.find(&spec(1, "one").token).unwrap();
         let mut seats: Vec<_> = (0..MAX_SESSIONS)
-            .map(|_| agent.enter(&metrics).unwrap())
+            .map(|_| agent.enter(Role::Agent, &metrics).unwrap())
             .collect();
-        assert!(agent.enter(&metrics).is_none());
+        assert!(agent.enter(Role::Agent, &metrics).is_none());
         assert!(agent.sessions().connected.is_some());
         seats.pop();
-        assert!(agent.enter(&metrics).is_some());
+        assert!(agent.enter(Role::Agent, &metrics).is_some());
         seats.clear();
         assert!(agent.sessions().connected.is_none());
     }

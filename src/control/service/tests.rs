@@ -9,6 +9,7 @@ use crate::pb::agent::{
     BatchCreateLogsRequest, BatchCreateLogsResponse, Lifecycle, Log, Manifest, Startup, Timing,
     UpdateLifecycleRequest, UpdateStartupRequest, WorkspaceAgentScriptCompletedRequest,
 };
+use crate::wire::drpc::UNIMPLEMENTED;
 
 fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
     let metrics = ControlMetrics::new().unwrap();
@@ -16,6 +17,7 @@ fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
     Caller {
         service: Arc::new(service),
         agent: agent(),
+        role: Role::Agent,
     }
 }
 

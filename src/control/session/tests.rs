@@ -31,13 +31,14 @@ impl Bench {
         let caller = Caller {
             service: Arc::new(service),
             agent: agent(),
+            role,
         };
         let stop = CancellationToken::new();
         let mut ended = JoinSet::new();
         let (counted, stopped) = (metrics.clone(), stop.clone());
         ended.spawn(async move {
             let began = Instant::now();
-            let ended = run(near, &role, caller, &counted, &stopped).await;
+            let ended = run(near, caller, &counted, &stopped).await;
             (ended, began.elapsed())
         });
         Self {
