@@ -15,6 +15,7 @@ pub mod exposition;
 mod labels;
 mod process;
 pub(crate) mod sample;
+mod script;
 
 use std::time::Duration;
 
@@ -22,8 +23,11 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use catalog::{Family, Kind};
-pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+pub use labels::{
+    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, ReportOutcome,
+};
 pub use process::ProcessCollector;
+pub use script::ScriptMetrics;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// What the forwarder counts.
     pub forward: ForwardMetrics,
+    /// What is counted of scripts.
+    pub scripts: ScriptMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -56,13 +62,14 @@ impl Metrics {
                 latency: histogram(&catalog::FORWARD_LATENCY)?,
                 last_success: gauge(&catalog::LAST_SUCCESS)?,
             },
+            scripts: ScriptMetrics::new()?,
             panics: counter(&catalog::PANICS)?,
         })
     }
 
     /// Every collector behind the handles, for a registry.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![
+        let mut all: Vec<Box<dyn Collector>> = vec![
             Box::new(self.ingest.rejected.clone()),
             Box::new(self.ingest.open.clone()),
             Box::new(self.ingest.accepted.clone()),
@@ -72,7 +79,9 @@ impl Metrics {
             Box::new(self.forward.latency.clone()),
             Box::new(self.forward.last_success.clone()),
             Box::new(self.panics.clone()),
-        ]
+        ];
+        all.extend(self.scripts.collectors());
+        all
     }
 }
 

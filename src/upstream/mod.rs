@@ -32,6 +32,9 @@ impl Rpc {
     /// Boundary audit logs; since API version 2.7.
     pub const REPORT_BOUNDARY_LOGS: Self = Self("/coder.agent.v2.Agent/ReportBoundaryLogs");
 
+    /// The end of a script; since API version 2.3.
+    pub const SCRIPT_COMPLETED: Self = Self("/coder.agent.v2.Agent/ScriptCompleted");
+
     /// The name as it stands in an Invoke packet or a gRPC path.
     pub fn path(self) -> &'static str {
         self.0
