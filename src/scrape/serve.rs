@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -33,8 +34,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long answers that are being written may take when the endpoint stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Chooses the answer to a request, at once.
-pub(super) type Routes<V> = fn(&V, &Request<Incoming>) -> Page;
+/// Makes the answer to a request.
+pub(super) type Routes<V> = fn(&Arc<V>, Request<Incoming>) -> Answer;
+
+/// An answer in the making.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Page> + Send>>;
+
+/// An answer that is made.
+pub(super) fn at_once(page: Page) -> Answer {
+    Box::pin(ready(page))
+}
 
 /// What is served, and to whom.
 pub(super) struct Offer<V> {
@@ -104,7 +113,7 @@ async fn converse<V>(
     view: Arc<V>,
     stop: CancellationToken,
 ) {
-    let service = service_fn(|request| ready(Ok::<_, Infallible>(routes(&view, &request))));
+    let service = service_fn(|request| routes(&view, request).map(Ok::<_, Infallible>));
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_WITHIN)

@@ -13,6 +13,7 @@ use crate::buffer::Buffer;
 use crate::buffer::queue::Limits;
 use crate::metrics::exposition::{self, Format};
 use crate::metrics::{Metrics, ProcessCollector};
+use crate::script::Desk;
 
 /// Names the connections that are open on the audit socket now.
 pub type Senders = Box<dyn Fn() -> Vec<SenderStatus> + Send + Sync>;
@@ -27,6 +28,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Who is connected.
     pub senders: Senders,
+    /// Takes in the ends of scripts.
+    pub scripts: Arc<Desk>,
     /// Where the control plane is dialled; anybody who may scrape can read it.
     pub upstream_url: String,
 }
@@ -86,6 +89,11 @@ impl View {
     /// Whether the data path makes progress, and whether logs are taken.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Takes in the ends of scripts.
+    pub(super) fn scripts(&self) -> &Desk {
+        &self.sources.scripts
     }
 
     /// The page of metrics.

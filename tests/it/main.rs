@@ -8,10 +8,13 @@
     reason = "a test that meets something unexpected has failed, and nothing imports this binary"
 )]
 
+#[macro_use]
+mod run;
+
 mod cli;
 mod control;
 mod drpc;
+mod exec;
 mod logging;
-mod run;
 mod support;
 mod upstream;

@@ -6,11 +6,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Key, Label, Report, Script, Stage, Status, Wrong};
+use super::{Key, LAST_SECOND, Label, Report, Script, Stage, Status, Wrong};
 use crate::uuid;
-
-/// The last second that a protobuf Timestamp holds: the end of the year 9999.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Bytes of a wrong value that are repeated.
 const MAX_SHOWN: usize = 64;

@@ -5,12 +5,15 @@ mod json;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::pb::agent::timing;
 
 /// Longest name, in bytes: it stands in log lines and in every key.
 pub const MAX_NAME: usize = 128;
+
+/// The last second that a protobuf Timestamp holds: the end of the year 9999.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// An enum whose variants are the values of a text field; each is spelled once.
 macro_rules! words {
@@ -124,8 +127,8 @@ impl Report {
     /// A run.
     ///
     /// # Errors
-    /// When the name is none, an id comes without a stage, the end is before the start, or the status contradicts the
-    /// exit code.
+    /// When the name is none, an id comes without a stage, a time is not of the years 1970 to 9999, the end is before the
+    /// start, or the status contradicts the exit code.
     pub fn new(
         label: Label,
         stage: Option<Stage>,
@@ -144,7 +147,13 @@ impl Report {
                 "nothing",
             ));
         }
-        // It refuses such a run (coder/coder coderd/agentapi/scripts.go).
+        for (field, time) in [("started_at", started_at), ("ended_at", ended_at)] {
+            let since = time.duration_since(UNIX_EPOCH);
+            if !since.is_ok_and(|since| since.as_secs() <= LAST_SECOND) {
+                return Err(Wrong::new(field, "a time from 1970 to 9999", "another"));
+            }
+        }
+        // The control plane refuses such a run (coder/coder coderd/agentapi/scripts.go).
         if ended_at < started_at {
             let got = format!(
                 "a time {:?} before it",
