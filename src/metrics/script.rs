@@ -84,6 +84,11 @@ impl ScriptMetrics {
         self.pending.set(i64::try_from(runs).unwrap_or(i64::MAX));
     }
 
+    /// Runs that wait for the control plane.
+    pub fn pending(&self) -> u64 {
+        self.pending.get().max(0).cast_unsigned()
+    }
+
     /// Counts a failure to keep the books on disk.
     pub fn journal_failed(&self) {
         self.journal_errors.inc();

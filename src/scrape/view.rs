@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::books::{Books, BooksCollector};
 use super::health::{Health, Phase};
-use super::status::{SenderStatus, StatusDocument, Surroundings, UpstreamStatus};
+use super::status::{ScriptStatus, SenderStatus, StatusDocument, Surroundings, UpstreamStatus};
 use crate::buffer::Buffer;
 use crate::buffer::queue::Limits;
 use crate::metrics::exposition::{self, Format};
@@ -106,6 +106,7 @@ impl View {
 
     /// The status document.
     pub fn status(&self, now: Instant) -> StatusDocument {
+        let scripts = &self.sources.metrics.scripts;
         let last_success = self.sources.metrics.forward.last_success();
         let around = Surroundings {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs_f64(),
@@ -114,6 +115,11 @@ impl View {
             upstream: UpstreamStatus {
                 url: self.sources.upstream_url.clone(),
                 last_success_timestamp_seconds: (last_success != 0).then_some(last_success),
+            },
+            scripts: ScriptStatus {
+                succeeded: scripts.runs(true),
+                failed: scripts.runs(false),
+                pending_completions: scripts.pending(),
             },
             senders: (self.sources.senders)(),
         };

@@ -110,7 +110,7 @@ async fn what_cannot_run_has_the_exit_code_of_a_shell() {
 
 #[tokio::test]
 async fn the_script_is_the_leader_of_its_group() {
-    let (running, mut piped) = start("echo \"$$ $(ps -o pgid= -p $$ | tr -d ' ').\"");
+    let (running, mut piped) = start("echo \"$$ $(cut -d' ' -f5 /proc/$$/stat).\"");
     let group = running.group().as_raw_nonzero();
     said(&mut piped, &format!("{group} {group}.")).await;
     assert_eq!(running.end(LIMITS, piped).await.unwrap().status, Status::Ok);
