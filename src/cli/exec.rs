@@ -185,9 +185,9 @@ async fn tell(api_socket: &Path, report: &Report) -> Result<(), String> {
         Err(error) => ErrorChain(&error).to_string(),
     };
     match queue::append(api_socket, report).await {
-        Ok(0) => tracing::debug!(why = %unacknowledged, "queued the report for the sidecar"),
+        // Those that had to go are counted in the queue, for the sidecar to show.
         Ok(dropped) => {
-            tracing::warn!(dropped, why = %unacknowledged, "queued the report; the oldest had to go");
+            tracing::debug!(dropped, why = %unacknowledged, "queued the report for the sidecar");
         }
         Err(error) => {
             return Err(format!(

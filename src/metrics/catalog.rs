@@ -4,7 +4,8 @@
 //! listed here exists from the start, at 0.
 
 use super::labels::{
-    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, ReportOutcome,
+    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, SampleFault,
+    ScriptReportOutcome,
 };
 use Kind::{Counter, Gauge, Histogram};
 
@@ -317,7 +318,7 @@ pub const SCRIPT_REPORTS: Family = split(
     Counter,
     &[Label {
         name: "outcome",
-        values: ReportOutcome::VALUES,
+        values: ScriptReportOutcome::VALUES,
     }],
     "Reports of scripts on the API socket and in the queue beside it, by what became of them.",
 );
@@ -359,6 +360,33 @@ pub const UPSTREAM_DIALS: Family = split(
         values: DialOutcome::VALUES,
     }],
     "Attempts to connect to the control plane, by outcome.",
+);
+
+/// Calls of UpdateStats.
+pub const REPORT_ATTEMPTS: Family = split(
+    "weir_report_attempts_total",
+    Counter,
+    &[Label {
+        name: "outcome",
+        values: AttemptOutcome::VALUES,
+    }],
+    "Calls that report metrics to the control plane, or ask it how often to, by what was seen.",
+);
+/// Series that are not reported.
+pub const REPORT_SAMPLES_REFUSED: Family = split(
+    "weir_report_samples_refused_total",
+    Counter,
+    &[Label {
+        name: "reason",
+        values: SampleFault::VALUES,
+    }],
+    "Series that are not reported to the control plane, by reason; each is counted once.",
+);
+/// When a report was last accepted.
+pub const REPORT_LAST_SUCCESS: Family = family(
+    "weir_report_last_success_timestamp_seconds",
+    Gauge,
+    "Unix time of the latest report of metrics that the control plane took; 0 before the first.",
 );
 
 /// Panics caught anywhere in the process.
@@ -461,6 +489,9 @@ pub const SIDECAR: &[Family] = &[
     SCRIPT_JOURNAL_ERRORS,
     UPSTREAM_CONNECTED,
     UPSTREAM_DIALS,
+    REPORT_ATTEMPTS,
+    REPORT_SAMPLES_REFUSED,
+    REPORT_LAST_SUCCESS,
     PANICS,
     BUILD_INFO,
     PROCESS_CPU,

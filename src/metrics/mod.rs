@@ -24,7 +24,8 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use catalog::{Family, Kind};
 pub use labels::{
-    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, ReportOutcome,
+    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, SampleFault,
+    ScriptReportOutcome,
 };
 pub use process::ProcessCollector;
 pub use script::ScriptMetrics;
@@ -40,6 +41,8 @@ pub struct Metrics {
     pub forward: ForwardMetrics,
     /// What is counted of scripts.
     pub scripts: ScriptMetrics,
+    /// What reports to the control plane count.
+    pub report: ReportMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -63,6 +66,11 @@ impl Metrics {
                 last_success: gauge(&catalog::LAST_SUCCESS)?,
             },
             scripts: ScriptMetrics::new()?,
+            report: ReportMetrics {
+                attempts: each(&catalog::REPORT_ATTEMPTS)?,
+                refused: each(&catalog::REPORT_SAMPLES_REFUSED)?,
+                last_success: gauge(&catalog::REPORT_LAST_SUCCESS)?,
+            },
             panics: counter(&catalog::PANICS)?,
         })
     }
@@ -78,6 +86,9 @@ impl Metrics {
             Box::new(self.forward.attempts.clone()),
             Box::new(self.forward.latency.clone()),
             Box::new(self.forward.last_success.clone()),
+            Box::new(self.report.attempts.clone()),
+            Box::new(self.report.refused.clone()),
+            Box::new(self.report.last_success.clone()),
             Box::new(self.panics.clone()),
         ];
         all.extend(self.scripts.collectors());
@@ -169,6 +180,31 @@ impl ForwardMetrics {
     /// When the control plane last acknowledged anything, in Unix seconds; 0 before the first time.
     pub fn last_success(&self) -> i64 {
         self.last_success.get()
+    }
+}
+
+/// What reports to the control plane count.
+#[derive(Clone, Debug)]
+pub struct ReportMetrics {
+    attempts: IntCounterVec,
+    refused: IntCounterVec,
+    last_success: IntGauge,
+}
+
+impl ReportMetrics {
+    /// Counts a finished call.
+    pub fn attempted(&self, outcome: AttemptOutcome) {
+        self.attempts.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts a series that is not reported, the first time that it is not.
+    pub fn refused(&self, fault: SampleFault) {
+        self.refused.with_label_values(&[fault.label()]).inc();
+    }
+
+    /// Records when the control plane last took a report, in Unix seconds.
+    pub fn succeeded_at(&self, unix_seconds: u64) {
+        self.last_success.set(unix_seconds.cast_signed());
     }
 }
 

@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts};
 
-use super::labels::{CompletionOutcome, ReportOutcome};
+use super::labels::{CompletionOutcome, ScriptReportOutcome};
 use super::{catalog, counter, each, gauge};
 
 /// What is counted of scripts.
@@ -68,7 +68,7 @@ impl ScriptMetrics {
     }
 
     /// Counts reports.
-    pub fn reported(&self, outcome: ReportOutcome, reports: u64) {
+    pub fn reported(&self, outcome: ScriptReportOutcome, reports: u64) {
         self.reports
             .with_label_values(&[outcome.label()])
             .inc_by(reports);

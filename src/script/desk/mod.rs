@@ -16,7 +16,7 @@ use super::file::beside;
 use super::queue::{Line, Waiting};
 use super::{Report, completed};
 use crate::backoff::Schedule;
-use crate::metrics::{CompletionOutcome, ReportOutcome, ScriptMetrics};
+use crate::metrics::{CompletionOutcome, ScriptMetrics, ScriptReportOutcome};
 use crate::pb::agent::WorkspaceAgentScriptCompletedRequest;
 use crate::upstream::Upstream;
 use crate::warnings::Warnings;
@@ -88,7 +88,7 @@ impl Desk {
 
     /// Counts something that was to be a report.
     pub fn refuse(&self) {
-        self.metrics.reported(ReportOutcome::Invalid, 1);
+        self.metrics.reported(ScriptReportOutcome::Invalid, 1);
     }
 
     /// How many runs wait for the control plane.
@@ -164,7 +164,7 @@ impl Desk {
                     reports += 1;
                 }
                 Ok(Line::Dropped(count)) => {
-                    self.metrics.reported(ReportOutcome::QueueFull, count);
+                    self.metrics.reported(ScriptReportOutcome::QueueFull, count);
                 }
                 Err(error) => {
                     self.refuse();
@@ -186,9 +186,9 @@ impl Desk {
         }
         let entry = state.books.enter(report);
         match entry {
-            Entry::Repeated => self.metrics.reported(ReportOutcome::Repeated, 1),
+            Entry::Repeated => self.metrics.reported(ScriptReportOutcome::Repeated, 1),
             Entry::Counted { overflow } => {
-                self.metrics.reported(ReportOutcome::Counted, 1);
+                self.metrics.reported(ScriptReportOutcome::Counted, 1);
                 self.metrics.executed(report.success(), 1);
                 if overflow {
                     self.metrics.completed(CompletionOutcome::Overflow);

@@ -90,10 +90,9 @@ fn make_room(content: &[u8], more: usize) -> Option<(Vec<u8>, u64)> {
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
     {
-        match serde_json::from_slice(line) {
-            // Rare, and at the beginning.
-            Ok(Line::Dropped(count)) => before += count,
-            _ => lines.push(line),
+        match dropped_in(line) {
+            Some(count) => before += count,
+            None => lines.push(line),
         }
     }
     // Room for the line that counts.
@@ -114,6 +113,18 @@ fn make_room(content: &[u8], more: usize) -> Option<(Vec<u8>, u64)> {
         kept.push(b'\n');
     }
     Some((kept, dropped))
+}
+
+/// The count of a line that counts.
+fn dropped_in(line: &[u8]) -> Option<u64> {
+    // Nearly all are reports, of which only the number is of interest here.
+    if !line.starts_with(b"{\"dropped\"") {
+        return None;
+    }
+    match serde_json::from_slice(line) {
+        Ok(Line::Dropped(count)) => Some(count),
+        _ => None,
+    }
 }
 
 /// What waits in the file, which is locked until this is dropped.
