@@ -138,24 +138,32 @@ fn signal(child: &Child, signal: Signal) {
 #[test]
 fn signals_reach_the_whole_group() {
     let nobody = nobody();
-    // The shell waits for a child in the foreground: its trap runs only when that has heard of the signal too.
-    let script = "trap 'echo TERM; exit 9' TERM; trap 'echo USR1' USR1; trap 'echo USR2' USR2; trap 'echo HUP' HUP;
-        trap 'echo WINCH' WINCH; trap 'echo QUIT' QUIT; trap 'echo INT' INT;
-        echo ready; while :; do sleep 1000; done";
-    let (mut child, mut stdout, ready) = started(command(&nobody.api, &["bash", "-c", script]));
-    assert_eq!(ready, "ready");
+    // Short sleeps: a shell that is just about to wait for a child would hear of a signal only at that child's end.
+    let script = "for name in USR1 USR2 HUP QUIT INT WINCH; do trap \"echo $name\" $name; done
+        trap 'echo TERM; exit 9' TERM
+        (trap 'echo child USR1' USR1; trap '' USR2 HUP; echo up; while :; do sleep 0.05; done) &
+        while :; do sleep 0.05; done";
+    let (mut child, mut stdout, up) = started(command(&nobody.api, &["bash", "-c", script]));
+    assert_eq!(up, "up");
+    let mut line = || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    };
+    signal(&child, Signal::USR1);
+    let mut both = [line(), line()];
+    both.sort();
+    assert_eq!(both, ["USR1", "child USR1"]);
     for (name, number) in [
-        ("USR1", Signal::USR1),
         ("USR2", Signal::USR2),
         ("HUP", Signal::HUP),
         ("QUIT", Signal::QUIT),
         ("INT", Signal::INT),
+        ("WINCH", Signal::WINCH),
         ("TERM", Signal::TERM),
     ] {
         signal(&child, number);
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        assert_eq!(line.trim_end(), name);
+        assert_eq!(line(), name);
     }
     assert_eq!(child.wait().unwrap().code(), Some(9));
     assert_eq!(queued(&nobody.api)[0]["exit_code"], 9);
