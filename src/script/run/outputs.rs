@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// The outputs of a script, as who runs it knows them.
 pub trait Outputs {
     /// Waits until nothing that the script of this group has left behind holds them. Called when the script has ended.
-    fn released(self, group: Pid) -> impl Future<Output = ()>;
+    fn released(self, group: Pid) -> impl Future<Output = ()> + Send;
 }
 
 /// Outputs that are this process's own. There is no end to read of them; instead they are looked for among the open files

@@ -241,9 +241,12 @@ async fn two_hundred_megabytes_and_bytes_that_are_no_text_pass() {
 
 #[tokio::test]
 async fn many_scripts_run_side_by_side() {
-    let runs = (0..50).map(|number| async move {
-        let ended = run(&format!("sleep 0.0{}; exit {number}", number % 10), LIMITS).await;
-        assert_eq!(ended.exit_code, number);
-    });
-    futures_util::future::join_all(runs).await;
+    let mut runs = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        runs.spawn(async move {
+            let ended = run(&format!("sleep 0.0{}; exit {number}", number % 10), LIMITS).await;
+            assert_eq!(ended.exit_code, number);
+        });
+    }
+    runs.join_all().await;
 }
