@@ -7,7 +7,8 @@ use clap::Parser;
 use tokio::runtime;
 use weir::app;
 use weir::cli::{
-    Cli, Command, ControlFlags, Exit, MetricsCommand, RunFlags, StatusArgs, check, emit, generate,
+    Cli, Command, ControlFlags, Exit, MetricsCommand, RunFlags, StatusArgs, check, emit, exec,
+    generate,
 };
 use weir::config::control::ControlConfig;
 use weir::config::{Config, ThisMachine, resolve_api_socket};
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => {
             demo::run(arguments.length, stdout().is_terminal(), &mut stdout())
         }
+        Command::Exec(arguments) => exec::run(arguments, &ThisMachine, &mut stderr()),
         Command::Emit(arguments) => {
             emit::run(arguments, &ThisMachine, &mut stdout(), &mut stderr())
         }

@@ -21,9 +21,10 @@ use crate::metrics::Metrics;
 use crate::report::Reporter;
 use crate::scrape::health::Phase;
 use crate::scrape::{Endpoint, Sources, View};
+use crate::script::Desk;
 use crate::shutdown::{self, Request, Signals, Stop};
 use crate::systemd;
-use crate::upstream::Link;
+use crate::upstream::{Link, Upstream};
 
 /// How long the link may take to close in order after the drain. Nothing depends on it any more.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -69,6 +70,7 @@ pub(crate) struct Sidecar {
     buffer: Arc<Buffer>,
     metrics: Metrics,
     senders: Arc<Senders>,
+    scripts: Arc<Desk>,
     view: Arc<View>,
 }
 
@@ -77,7 +79,9 @@ impl Sidecar {
         let limits = settings::limits(config);
         let buffer = Buffer::new(limits, config.buffer.when_full, Ledger::new());
         let senders = Senders::new();
+        let scripts = Arc::new(Desk::open(&config.api_socket, metrics.scripts.clone()));
         let sources = Sources {
+            scripts: Arc::clone(&scripts),
             buffer: Arc::clone(&buffer),
             limits,
             metrics: metrics.clone(),
@@ -99,6 +103,7 @@ impl Sidecar {
             buffer,
             metrics,
             senders,
+            scripts,
             view,
         })
     }
@@ -128,7 +133,16 @@ impl Sidecar {
             scrape: config.prometheus.clone().map(settings::address),
             api: Some(config.api_socket.clone()),
         };
-        let endpoint = endpoint.start(Arc::clone(&self.view)).await?;
+        let (scripts, to, schedule) = (
+            Arc::clone(&self.scripts),
+            upstream.clone(),
+            config.upstream.schedule,
+        );
+        let endpoint = endpoint
+            .start_beside(Arc::clone(&self.view), |stop| {
+                scripts.serve(to, schedule, stop)
+            })
+            .await?;
         ready(&Ready::new(
             Some(config.socket.path.as_path()),
             endpoint.bound(),
@@ -178,7 +192,7 @@ impl Sidecar {
         // Ends when all is delivered after a stop, when the deadline of the stop has passed, or when a part fails.
         let served = tokio::select! {
             biased;
-            drained = self.drained(&mut ingest) => drained,
+            drained = self.drained(&mut ingest, &upstream) => drained,
             () = obeyed => Ok(()),
             ended = forward.ended() => ended.and(Err(anyhow::anyhow!("the forwarder ended by itself"))),
             ended = link.ended() => ended.and(Err(anyhow::anyhow!("the link ended by itself"))),
@@ -211,14 +225,24 @@ impl Sidecar {
         served.map(|()| exit)
     }
 
-    /// Waits until the audit socket was stopped and read to its end, and all of it is delivered.
-    async fn drained(&self, ingest: &mut Part<io::Result<()>>) -> anyhow::Result<()> {
+    /// Waits until the audit socket was stopped and read to its end, all of it is delivered, and the control plane knows of
+    /// every script. Without a link the last is for the next start.
+    async fn drained(
+        &self,
+        ingest: &mut Part<io::Result<()>>,
+        upstream: &impl Upstream,
+    ) -> anyhow::Result<()> {
         ingest
             .ended()
             .await?
             .transpose()
             .context("the audit socket failed")?;
         self.buffer.idle().await;
+        let (mut pending, mut connected) = (self.scripts.pending(), upstream.connected());
+        tokio::select! {
+            _ = pending.wait_for(|runs| *runs == 0) => {}
+            _ = connected.wait_for(|connected| !connected) => {}
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 pub mod check;
 pub mod emit;
+pub mod exec;
 mod exit;
 mod flags;
 pub mod generate;
@@ -53,6 +54,23 @@ pub enum Command {
     ///
     /// Takes the settings of `weir run`. Every fault is listed at once, with exit code 2.
     Check(CheckArgs),
+    /// Run a script as the workspace agent does, and report it to the sidecar
+    ///
+    /// The script runs in a process group of its own, with input, outputs and terminal as they are; signals are handed on to
+    /// the group. Exit code: the script's own, 128 and the signal that killed it, 124 at the timeout, 126 when it cannot be
+    /// executed, 127 when it is not found. A script that exits with 0 while a process which it left behind still holds its
+    /// outputs is given 10 s for that, and then reported as PIPES_LEFT_OPEN, which counts as a failure. A process that has
+    /// left the group, as by setsid, is not looked after.
+    ///
+    /// Without a sidecar the report is queued in a file beside its socket, at most 1000 of them and 1MiB. Without this
+    /// command, a run can be reported by
+    ///
+    /// curl --unix-socket $TMPDIR/weir.sock http://weir/v1/scripts -d '{"name":"backup","exit_code":0,"started_at":1767225600,"ended_at":1767225603.5}'
+    ///
+    /// with "id" (UUID), "stage" (start, stop, cron) and "status" (OK, EXIT_FAILURE, TIMED_OUT, PIPES_LEFT_OPEN) where they
+    /// are known; times are Unix seconds or as 2026-01-01T00:00:00Z. The answer is 201, or 200 when a run of this id, or
+    /// else name, and this start had been counted before.
+    Exec(exec::ExecArgs),
     /// Write logs to the audit socket, as boundary does
     Emit(emit::EmitArgs),
     /// Ask a running sidecar how it is doing

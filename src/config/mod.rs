@@ -37,7 +37,7 @@ pub use host::{Host, ThisMachine};
 pub use memory::MemoryBound;
 pub(crate) use memory::memory_limit;
 pub use raw::Flags;
-pub use resolve::{resolve_api_socket, resolve_producer};
+pub use resolve::{resolve_api_socket, resolve_producer, resolve_reporter};
 pub use secret::Secret;
 pub use token::{TokenError, TokenSource};
 

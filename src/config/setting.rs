@@ -166,7 +166,9 @@ settings! {
         "Metrics page of another program to report upstream; may be repeated");
     API_SOCKET = ("api-socket", "WEIR_API_SOCKET", "PATH", Path,
         Derived("weir.sock beside the boundary socket"),
-        "Unix socket that answers `weir status`, mode 0600, at most 107 bytes long");
+        "Unix socket that answers `weir status` and takes reports of scripts, mode 0600, at most 107 \
+         bytes long; what is kept of scripts stands beside it, in files of its name with .scripts \
+         and .queue behind it");
     LOG_LEVEL = ("log-level", "WEIR_LOG", "LEVEL", Text, Text("info"),
         "error, warn, info, debug, trace or off; or several TARGET=LEVEL separated by commas, such \
          as info,weir::forward=debug");

@@ -15,6 +15,7 @@ pub mod exposition;
 mod labels;
 mod process;
 pub(crate) mod sample;
+mod script;
 
 use std::time::Duration;
 
@@ -22,8 +23,12 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use catalog::{Family, Kind};
-pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault, SampleFault};
+pub use labels::{
+    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, SampleFault,
+    ScriptReportOutcome,
+};
 pub use process::ProcessCollector;
+pub use script::ScriptMetrics;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// What the forwarder counts.
     pub forward: ForwardMetrics,
+    /// What is counted of scripts.
+    pub scripts: ScriptMetrics,
     /// What reports to the control plane count.
     pub report: ReportMetrics,
     /// Panics in this process.
@@ -58,6 +65,7 @@ impl Metrics {
                 latency: histogram(&catalog::FORWARD_LATENCY)?,
                 last_success: gauge(&catalog::LAST_SUCCESS)?,
             },
+            scripts: ScriptMetrics::new()?,
             report: ReportMetrics {
                 attempts: each(&catalog::REPORT_ATTEMPTS)?,
                 refused: each(&catalog::REPORT_SAMPLES_REFUSED)?,
@@ -69,7 +77,7 @@ impl Metrics {
 
     /// Every collector behind the handles, for a registry.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![
+        let mut all: Vec<Box<dyn Collector>> = vec![
             Box::new(self.ingest.rejected.clone()),
             Box::new(self.ingest.open.clone()),
             Box::new(self.ingest.accepted.clone()),
@@ -82,7 +90,9 @@ impl Metrics {
             Box::new(self.report.refused.clone()),
             Box::new(self.report.last_success.clone()),
             Box::new(self.panics.clone()),
-        ]
+        ];
+        all.extend(self.scripts.collectors());
+        all
     }
 }
 

@@ -36,6 +36,9 @@ impl Rpc {
     /// Boundary audit logs; since API version 2.7.
     pub const REPORT_BOUNDARY_LOGS: Self = Self("/coder.agent.v2.Agent/ReportBoundaryLogs");
 
+    /// The end of a script; since API version 2.3.
+    pub const SCRIPT_COMPLETED: Self = Self("/coder.agent.v2.Agent/ScriptCompleted");
+
     /// Statistics of the agent and samples of metrics; without any, how often to report them; since API version 2.0.
     pub const UPDATE_STATS: Self = Self("/coder.agent.v2.Agent/UpdateStats");
 

@@ -15,6 +15,7 @@ mod aggregator;
 mod cli;
 mod control;
 mod drpc;
+mod exec;
 mod logging;
 mod prometheus;
 mod run;

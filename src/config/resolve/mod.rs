@@ -141,6 +141,31 @@ pub fn resolve_producer(flags: &Flags, host: &dyn Host) -> Result<(PathBuf, Log)
     }
 }
 
+/// Path of the API socket, unless it is known, and what is logged, for one who reports to it: from the environment alone.
+///
+/// # Errors
+/// Every fault of the two socket paths and the log settings.
+pub fn resolve_reporter(
+    api_socket: Option<&Path>,
+    host: &dyn Host,
+) -> Result<(PathBuf, Log), Faults> {
+    let mut faults = Vec::new();
+    let settings = &[&SOCKET_PATH, &API_SOCKET, &LOG_LEVEL, &LOG_FORMAT];
+    let raw = Raw::collect(settings, &Flags::default(), host, &mut faults);
+    let mut resolver = Resolver::new(&raw, host, faults);
+    let path = match api_socket {
+        Some(path) => Some(path.to_owned()),
+        None => {
+            let socket = resolver.socket_path();
+            resolver.api_socket(socket.as_deref())
+        }
+    };
+    match (path, resolver.log(&LOG_LEVEL, &LOG_FORMAT)) {
+        (Some(path), Some(log)) if resolver.faults.is_empty() => Ok((path, log)),
+        _ => Err(Faults(resolver.faults)),
+    }
+}
+
 struct Resolver<'a> {
     raw: &'a Raw,
     host: &'a dyn Host,

@@ -55,6 +55,8 @@ pub struct StatusDocument {
     pub time_to_full_seconds: Option<f64>,
     /// How full the buffer is.
     pub buffer: BufferStatus,
+    /// Scripts that ran.
+    pub scripts: ScriptStatus,
     /// The open connections on the audit socket, at most [`MAX_SENDERS`] of them.
     pub senders: Vec<SenderStatus>,
     /// How many more connections are open.
@@ -92,6 +94,17 @@ pub struct BufferStatus {
     pub capacity_bytes: u64,
 }
 
+/// Scripts that ran, over the restarts of the sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptStatus {
+    /// Runs that succeeded.
+    pub succeeded: u64,
+    /// Runs that did not.
+    pub failed: u64,
+    /// Runs that the control plane is still to be told of.
+    pub pending_completions: u64,
+}
+
 /// One connection on the audit socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SenderStatus {
@@ -121,6 +134,7 @@ pub(super) struct Surroundings {
     pub(super) phase: Phase,
     pub(super) connected: bool,
     pub(super) upstream: UpstreamStatus,
+    pub(super) scripts: ScriptStatus,
     pub(super) senders: Vec<SenderStatus>,
 }
 
@@ -160,6 +174,7 @@ impl StatusDocument {
                 capacity_batches: limits.max_batches,
                 capacity_bytes: limits.max_bytes,
             },
+            scripts: around.scripts,
             senders,
             senders_left_out: left_out as u64,
         }

@@ -30,13 +30,14 @@ fn head(status: &StatusDocument, unix_now: i64) -> String {
     let full = status
         .time_to_full_seconds
         .map_or_else(|| "not filling".to_owned(), span);
-    let buffer = &status.buffer;
+    let (buffer, scripts) = (&status.buffer, &status.scripts);
     format!(
         "sidecar       {version}, {phase}, up {uptime}\n\
          upstream      {link} {url}, {success}\n\
          buffer        {batches} of {max_batches} batches, {bytes} of {max_bytes}\n\
          oldest log    {oldest}\n\
-         time to full  {full}\n",
+         time to full  {full}\n\
+         scripts       {succeeded} succeeded, {failed} failed, {pending} to be told upstream\n",
         version = printable(&status.version),
         phase = status.phase.name(),
         uptime = span(status.uptime_seconds),
@@ -46,6 +47,9 @@ fn head(status: &StatusDocument, unix_now: i64) -> String {
         bytes = ByteSize(buffer.bytes),
         max_bytes = ByteSize(buffer.capacity_bytes),
         oldest = span(status.oldest_log_age_seconds),
+        succeeded = scripts.succeeded,
+        failed = scripts.failed,
+        pending = scripts.pending_completions,
     )
 }
 
