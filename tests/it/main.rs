@@ -8,6 +8,7 @@
     reason = "a test that meets something unexpected has failed, and nothing imports this binary"
 )]
 
+mod aggregator;
 mod cli;
 mod control;
 mod drpc;
