@@ -1,15 +1,20 @@
-//! The embedded control plane: takes agents over WebSocket, answers the agent service, writes boundary logs.
+//! The embedded control plane: takes agents over WebSocket and gRPC on one port, answers the agent service, writes
+//! boundary logs.
 //!
-//! From the bytes up: `connection` (HTTP, and whether it becomes a session: `handshake`), `session` (yamux), `rpc`
-//! (dRPC), `service` (the methods, whatever the transport), `boundary_log`. Imports nothing of the sidecar's own
+//! From the bytes up: `connection` (TLS, which HTTP it is: `preface`, and whether a request of HTTP/1.1 becomes a
+//! session: `handshake`), then `session` (yamux) and `rpc` (dRPC), or `http2` (gRPC); `service` (the methods, whatever
+//! the transport), `boundary_log`; `export` is what Prometheus sees of it all. Imports nothing of the sidecar's own
 //! stages.
 
 mod agents;
 pub mod aggregate;
 mod boundary_log;
 mod connection;
+mod export;
 mod handshake;
 mod http;
+mod http2;
+mod preface;
 mod rpc;
 mod service;
 mod session;
@@ -35,6 +40,7 @@ use agents::Agents;
 use aggregate::Aggregator;
 use boundary_log::{BoundaryLog, Writer};
 use connection::Shared;
+pub use export::{Exposition, Page};
 use service::Service;
 
 /// Connections open at a time; more wait in the backlog. Far beyond a deployment that one process serves, and with
@@ -55,6 +61,8 @@ pub struct ControlPlane {
     shared: Arc<Shared>,
     writer: Option<Writer>,
     aggregator: Option<(Aggregator, aggregate::Running)>,
+    /// How long statistics of agents are shown after the last, when they are.
+    statistics: Option<Duration>,
 }
 
 /// Why there can be no control plane.
@@ -106,10 +114,12 @@ impl ControlPlane {
                 source,
             })?;
         let aggregator = aggregator(config, &metrics).map_err(BindError::Aggregator)?;
+        let statistics = config.collect_agent_stats.then_some(config.metrics_expiry);
         let service = Service::new(
             config.refresh_interval,
             boundary_log,
             aggregator.as_ref().map(|(handle, _)| handle.clone()),
+            statistics,
             metrics.clone(),
         );
         let shared = Shared {
@@ -123,12 +133,20 @@ impl ControlPlane {
             shared: Arc::new(shared),
             writer,
             aggregator,
+            statistics,
         })
     }
 
-    /// What keeps the metrics of agents; `None` when nobody can scrape them.
-    pub fn aggregator(&self) -> Option<Aggregator> {
-        self.aggregator.as_ref().map(|(handle, _)| handle.clone())
+    /// Where the pages of metrics come from.
+    ///
+    /// # Errors
+    /// When a row of the catalogue is not a valid metric.
+    pub fn exposition(&self) -> Result<Exposition, prometheus::Error> {
+        let Shared {
+            agents, metrics, ..
+        } = &*self.shared;
+        let aggregator = self.aggregator.as_ref().map(|(handle, _)| handle.clone());
+        Exposition::new(agents, aggregator, self.statistics, metrics)
     }
 
     /// Where agents connect, with the real address and port.
@@ -149,6 +167,7 @@ impl ControlPlane {
             shared,
             writer,
             aggregator,
+            ..
         } = self;
         let mut connections = JoinSet::new();
         let mut failing = false;

@@ -5,24 +5,26 @@
 
 mod dial;
 mod error;
-mod handshake;
+mod grpc;
 mod http1;
 mod link;
 mod proxy;
-mod session;
 mod settings;
 mod tls;
+mod transport;
 mod tunnel;
-mod unary;
+mod vigil;
+mod websocket;
 
 use std::future::Future;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-pub use link::{Driver, WebSocketUpstream};
+pub use link::{Driver, Link};
 pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};
+pub use transport::Transport;
 
 use crate::metrics::AttemptOutcome;
 

@@ -3,6 +3,7 @@
 pub mod boundary;
 pub mod drpc;
 mod field;
+pub mod grpc;
 #[cfg(test)]
 #[path = "../../tests/it/support/mutate.rs"]
 mod mutate;

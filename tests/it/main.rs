@@ -8,12 +8,15 @@
     reason = "a test that meets something unexpected has failed, and nothing imports this binary"
 )]
 
+#[macro_use]
+mod support;
+
 mod aggregator;
 mod cli;
 mod control;
 mod drpc;
 mod logging;
+mod prometheus;
 mod run;
 mod stats;
-mod support;
 mod upstream;

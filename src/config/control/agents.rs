@@ -33,6 +33,13 @@ pub struct Labels {
     pub template_name: String,
 }
 
+impl Labels {
+    /// Agent, user and workspace: what identifies an agent where the template has no place.
+    pub fn identity(&self) -> [&str; 3] {
+        [&self.agent_name, &self.username, &self.workspace_name]
+    }
+}
+
 /// Which names of agents the series of their metrics have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct By {

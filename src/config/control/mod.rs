@@ -23,6 +23,8 @@ pub struct ControlConfig {
     pub agents: Vec<AgentSpec>,
     /// Where metrics are served, `HOST:PORT`; `None` when off.
     pub prometheus: Option<String>,
+    /// Whether what agents report of their connections is served.
+    pub collect_agent_stats: bool,
     /// How often agents are told to report; positive.
     pub refresh_interval: Duration,
     /// By which names of their agents metrics are told apart.

@@ -1,7 +1,5 @@
-//! The table of the control plane's settings, and what of them this version cannot honour.
+//! The table of the control plane's settings.
 
-use crate::config::parse::switch;
-use crate::config::refused::Refusal;
 use crate::config::setting::Fallback::{Required, Text, Unset};
 use crate::config::setting::settings;
 
@@ -9,7 +7,8 @@ settings! {
     /// Every setting of the control plane, in the order of `--help`.
     ALL:
     LISTEN = ("listen", "CODER_HTTP_ADDRESS", "HOST:PORT", Text, Text("127.0.0.1:3000"),
-        "Where agents connect (port 0 takes a free one, :PORT listens on every IPv4 interface)");
+        "Where agents connect, by WebSocket or gRPC (port 0 takes a free one, :PORT listens on every \
+         IPv4 interface)");
     AGENTS = ("agents", "WEIR_AGENTS", "FILE", Path, Required("required, or --agent-token"),
         "TOML file of at most 16MiB with one [[agent]] table for each agent: token (a UUID), \
          username, workspace_name, agent_name, template_name, optional created_at (RFC 3339), \
@@ -25,7 +24,7 @@ settings! {
         "Where metrics are served (port 0 takes a free one); an address in use is an error");
     COLLECT_AGENT_STATS = ("prometheus-collect-agent-stats",
         "CODER_PROMETHEUS_COLLECT_AGENT_STATS", "true|false", Switch, Text("false"),
-        "Serve the statistics that agents report");
+        "Serve what agents report of their connections, coderd_agentstats_*");
     AGGREGATE_BY = ("prometheus-aggregate-agent-stats-by",
         "CODER_PROMETHEUS_AGGREGATE_AGENT_STATS_BY", "LABEL", List,
         Text("agent_name,template_name,username,workspace_name"),
@@ -58,9 +57,3 @@ settings! {
 
 /// Most series that `--max-series` may allow: some 10 GB of memory.
 pub(crate) const MAX_SERIES_LIMIT: usize = 100_000_000;
-
-pub(crate) static REFUSALS: &[Refusal] = &[Refusal {
-    setting: &COLLECT_AGENT_STATS,
-    available: |value| Ok(!switch(value)?),
-    reason: "statistics of agents are not served yet",
-}];

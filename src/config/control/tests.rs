@@ -125,8 +125,8 @@ fn a_value_that_is_wrong_is_refused_with_what_was_expected() {
         ),
         (
             "prometheus-collect-agent-stats",
-            "true",
-            "not available in this version",
+            "sometimes",
+            "expected true or false",
         ),
         (
             "prometheus-aggregate-agent-stats-by",

@@ -5,9 +5,9 @@ use std::path::Path;
 use super::Resolver;
 use crate::config::Faults;
 use crate::config::control::setting::{
-    AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, LISTEN, LOG_FORMAT, LOG_LEVEL,
-    MAX_SERIES, MAX_SERIES_LIMIT, METRICS_EXPIRY, PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE,
-    REFRESH_INTERVAL, REFUSALS, TLS_CERT, TLS_KEY,
+    AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, COLLECT_AGENT_STATS, LISTEN,
+    LOG_FORMAT, LOG_LEVEL, MAX_SERIES, MAX_SERIES_LIMIT, METRICS_EXPIRY, PROMETHEUS_ADDRESS,
+    PROMETHEUS_ENABLE, REFRESH_INTERVAL, TLS_CERT, TLS_KEY,
 };
 use crate::config::control::{
     AgentSpec, AgentToken, BoundaryLogOutput, By, ControlConfig, Labels, MAX_FILE_BYTES, TlsFiles,
@@ -33,6 +33,7 @@ impl ControlConfig {
         let agents = resolver.agents();
         let prometheus = resolver.value(&PROMETHEUS_ADDRESS, address);
         let enabled = resolver.value(&PROMETHEUS_ENABLE, parse::switch);
+        let collect_agent_stats = resolver.value(&COLLECT_AGENT_STATS, parse::switch);
         let refresh_interval = resolver.value(&REFRESH_INTERVAL, parse::positive_duration);
         let boundary_log = resolver.boundary_log();
         let tls = resolver.tls();
@@ -40,13 +41,13 @@ impl ControlConfig {
         let aggregate_by = resolver.aggregate_by();
         let metrics_expiry = resolver.value(&METRICS_EXPIRY, parse::positive_duration);
         let max_series = resolver.value(&MAX_SERIES, |text| parse::count(text, MAX_SERIES_LIMIT));
-        resolver.check_refused(REFUSALS);
 
         match (
             listen,
             agents,
             prometheus,
             enabled,
+            collect_agent_stats,
             refresh_interval,
             aggregate_by,
             metrics_expiry,
@@ -60,6 +61,7 @@ impl ControlConfig {
                 Some(agents),
                 Some(prometheus),
                 Some(enabled),
+                Some(collect_agent_stats),
                 Some(refresh_interval),
                 Some(aggregate_by),
                 Some(metrics_expiry),
@@ -71,6 +73,7 @@ impl ControlConfig {
                 listen,
                 agents,
                 prometheus: enabled.then_some(prometheus),
+                collect_agent_stats,
                 refresh_interval,
                 aggregate_by,
                 metrics_expiry,

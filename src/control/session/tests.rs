@@ -7,7 +7,6 @@ use tokio_tungstenite::tungstenite::protocol::Role as End;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
-use crate::control::aggregate::Reporter;
 use crate::control::service::Service;
 use crate::control::tests::agent;
 use crate::wire::ws;
@@ -28,18 +27,18 @@ impl Bench {
         let near = WebSocketStream::from_raw_socket(near, End::Server, Some(ws::config())).await;
         let peer = WebSocketStream::from_raw_socket(far, End::Client, Some(ws::config())).await;
         let metrics = ControlMetrics::new().unwrap();
-        let service = Service::new(Duration::from_secs(30), None, None, metrics.clone());
+        let service = Service::new(Duration::from_secs(30), None, None, None, metrics.clone());
         let caller = Caller {
             service: Arc::new(service),
             agent: agent(),
-            reporter: Reporter::new(0, role.name()),
+            role,
         };
         let stop = CancellationToken::new();
         let mut ended = JoinSet::new();
         let (counted, stopped) = (metrics.clone(), stop.clone());
         ended.spawn(async move {
             let began = Instant::now();
-            let ended = run(near, &role, caller, &counted, &stopped).await;
+            let ended = run(near, caller, &counted, &stopped).await;
             (ended, began.elapsed())
         });
         Self {

@@ -88,6 +88,22 @@ pub const CONTROL_BOUNDARY_FAILURES: Family = family(
     Counter,
     "Requests that the boundary log output did not take; their agents were told.",
 );
+/// Panics.
+pub const CONTROL_PANICS: Family = family(
+    "weir_control_panics_total",
+    Counter,
+    "Panics in this process; anything but 0 is a defect.",
+);
+/// Which build is running.
+pub const CONTROL_BUILD_INFO: Family = split(
+    "weir_control_build_info",
+    Gauge,
+    &[Label {
+        name: "version",
+        values: &[],
+    }],
+    "Always 1; the labels say which build is running.",
+);
 
 /// Reports of metrics.
 pub const CONTROL_REPORTS: Family = split(
@@ -182,7 +198,9 @@ pub const AGGREGATOR_WORKSPACE_COUNT: Family = family(
     "Workspaces of whose agents series are stored.",
 );
 
-/// Every family of the control plane alone; its page has those of the process too.
+/// Every family of the control plane's own and of the aggregator's; its page has those of coderd's that are in `coderd`,
+/// and those of the process, too. No agent may send one that begins with `weir_control_`; those of a sidecar come in
+/// under its agent's name.
 pub const CONTROL: &[Family] = &[
     CONTROL_AGENTS,
     CONTROL_SESSIONS,
@@ -207,4 +225,6 @@ pub const CONTROL: &[Family] = &[
     AGGREGATOR_COLLECT_NANOSECONDS,
     AGGREGATOR_COUNT,
     AGGREGATOR_WORKSPACE_COUNT,
+    CONTROL_PANICS,
+    CONTROL_BUILD_INFO,
 ];

@@ -1,8 +1,11 @@
 //! What several tests need.
 
+pub mod agent;
 pub mod certificates;
 pub mod coderd;
 pub mod control;
+#[macro_use]
+pub mod each;
 pub mod http;
 #[expect(
     dead_code,
@@ -11,6 +14,7 @@ pub mod http;
 pub mod mutate;
 pub mod page;
 pub mod plane;
+pub mod prometheus;
 pub mod proxy;
 pub mod sender;
 pub mod sidecar;
