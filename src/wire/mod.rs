@@ -2,6 +2,11 @@
 
 pub mod boundary;
 pub mod drpc;
+mod field;
 pub mod grpc;
+#[cfg(test)]
+#[path = "../../tests/it/support/mutate.rs"]
+mod mutate;
+pub mod stats;
 pub mod ws;
 pub mod yamux;

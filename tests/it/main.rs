@@ -15,5 +15,7 @@ mod cli;
 mod control;
 mod drpc;
 mod logging;
+mod prometheus;
 mod run;
+mod stats;
 mod upstream;

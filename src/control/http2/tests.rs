@@ -57,7 +57,7 @@ fn serve_one(
 
 fn shared() -> Arc<Shared> {
     let metrics = ControlMetrics::new().unwrap();
-    let service = Service::new(Duration::from_secs(30), None, metrics.clone());
+    let service = Service::new(Duration::from_secs(30), None, None, None, metrics.clone());
     Arc::new(Shared {
         agents: Agents::new(&agents()),
         service: Arc::new(service),

@@ -4,20 +4,23 @@ mod failure;
 mod lifecycle;
 mod logs;
 mod semver;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use prost::Message;
 
 use super::agents::{Agent, Role};
+use super::aggregate::{Aggregator, Reporter};
 use super::boundary_log::BoundaryLog;
 use super::rpc::Handler;
 use crate::metrics::control::{ControlMetrics, RpcMethod, RpcOutcome};
-use crate::pb::agent::{UpdateStatsRequest, UpdateStatsResponse};
+use crate::pb::agent::UpdateStatsResponse;
 use crate::wire::drpc::RemoteError;
 pub(super) use failure::{Failure, FailureKind};
 
@@ -33,13 +36,18 @@ pub(super) struct Service {
     /// The answer to every report: when to send the next.
     stats_answer: Bytes,
     boundary_log: Option<BoundaryLog>,
+    aggregator: Option<Aggregator>,
+    /// How long statistics of agents are shown after the last; `None` when they are not collected.
+    statistics: Option<Duration>,
     metrics: ControlMetrics,
 }
 
 impl Service {
     pub(super) fn new(
-        refresh_interval: std::time::Duration,
+        refresh_interval: Duration,
         boundary_log: Option<BoundaryLog>,
+        aggregator: Option<Aggregator>,
+        statistics: Option<Duration>,
         metrics: ControlMetrics,
     ) -> Self {
         let stats_answer = UpdateStatsResponse {
@@ -49,6 +57,8 @@ impl Service {
         Self {
             stats_answer: stats_answer.encode_to_vec().into(),
             boundary_log,
+            aggregator,
+            statistics,
             metrics,
         }
     }
@@ -89,12 +99,9 @@ impl Service {
             | RpcMethod::BatchUpdateMetadata
             | RpcMethod::GetResourcesMonitoringConfiguration
             | RpcMethod::PushResourcesMonitoringUsage => accept(request),
-            RpcMethod::UpdateStats => {
-                decode::<UpdateStatsRequest>(request)?;
-                Ok(self.stats_answer.clone())
-            }
-            RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(request),
-            RpcMethod::UpdateStartup => lifecycle::update_startup(request),
+            RpcMethod::UpdateStats => self.update_stats(caller, request),
+            RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(agent, request),
+            RpcMethod::UpdateStartup => lifecycle::update_startup(caller, request),
             RpcMethod::ScriptCompleted => lifecycle::script_completed(request),
             RpcMethod::BatchCreateLogs => logs::batch_create_logs(agent, request),
             RpcMethod::ReportConnection => lifecycle::report_connection(request),
@@ -121,6 +128,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// The program that calls, to the aggregator.
+    fn reporter(&self) -> Reporter {
+        Reporter::new(self.agent.place, self.role.name())
+    }
+
     /// Begins a call; what it was is counted when it is over.
     pub(super) fn begin(&self, method: RpcMethod) -> Call<'_> {
         Call {

@@ -1,14 +1,23 @@
 //! The agents that may connect, and what is known of each.
 
+mod manifest;
+mod presence;
+pub(super) mod stats;
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::config::control::{AgentSpec, AgentToken, Labels, ScriptSpec};
+use crate::config::control::{AgentSpec, AgentToken, Labels};
 use crate::metrics::control::{ControlMetrics, Present};
-use crate::pb::agent::{Manifest, WorkspaceAgentScript};
+use crate::pb::agent::lifecycle::State;
+use presence::Presence;
+pub(super) use presence::{Status, lifecycle_label};
+use stats::Statistics;
 
 /// Sessions of one agent at a time. A workspace may run a sidecar in each of its containers, all with the agent's
 /// token; a program that dials in a loop without hanging up is stopped before it has taken every descriptor.
@@ -28,11 +37,23 @@ pub(super) struct Agents {
 
 impl Agents {
     pub(super) fn new(specs: &[AgentSpec]) -> Self {
-        let all = specs
-            .iter()
-            .map(|spec| (spec.token, Arc::new(Agent::new(spec))))
-            .collect();
-        Self { all }
+        let started = SystemTime::now();
+        // Agents that differ in their template alone share what has no label for it.
+        let mut statistics = HashMap::new();
+        let all = specs.iter().zip(0..).map(|(spec, place)| {
+            let shared = statistics.entry(spec.labels.identity());
+            let shared = Arc::clone(shared.or_default());
+            (
+                spec.token,
+                Arc::new(Agent::new(spec, place, shared, started)),
+            )
+        });
+        Self { all: all.collect() }
+    }
+
+    /// Every agent, in the order of the file.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.all.iter().map(|(_, agent)| agent)
     }
 
     /// The agent with this token. Every token is looked at, so that the time tells nothing about any of them.
@@ -64,6 +85,14 @@ impl Role {
         }
     }
 
+    /// What the program calls itself.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Agent => "agent",
+            Self::Other(name) => name,
+        }
+    }
+
     /// Whether that is its name.
     pub(super) fn is_named(&self, name: &str) -> bool {
         match self {
@@ -82,41 +111,52 @@ fn kept(name: &str) -> &str {
 /// One agent.
 #[derive(Debug)]
 pub(super) struct Agent {
+    /// Its place among all agents.
+    pub(super) place: u32,
     pub(super) labels: Labels,
     /// Its manifest, encoded.
     pub(super) manifest: Bytes,
+    /// What it reports of its connections.
+    pub(super) statistics: Arc<Statistics>,
+    created_at: SystemTime,
     /// Bytes of log lines that were taken.
     log_bytes: AtomicU64,
-    sessions: Mutex<Sessions>,
+    known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
-struct Sessions {
-    open: usize,
-    /// While any is open.
+struct Known {
+    presence: Presence,
+    /// While a session is open.
     connected: Option<Present>,
 }
 
 impl Agent {
-    fn new(spec: &AgentSpec) -> Self {
+    fn new(spec: &AgentSpec, place: u32, statistics: Arc<Statistics>, started: SystemTime) -> Self {
         Self {
+            place,
             labels: spec.labels.clone(),
-            manifest: manifest(spec).encode_to_vec().into(),
+            manifest: manifest::manifest(spec).encode_to_vec().into(),
+            statistics,
+            created_at: spec.created_at.unwrap_or(started),
             log_bytes: AtomicU64::new(0),
-            sessions: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
     /// Makes a session one of this agent's until the seat is dropped; `None` when it has too many. Sessions begin and
     /// end here and nowhere else, whatever they run on.
     pub(super) fn enter(self: &Arc<Self>, role: Role, metrics: &ControlMetrics) -> Option<Seat> {
-        let mut sessions = self.sessions();
-        if sessions.open == MAX_SESSIONS {
+        let mut known = self.known();
+        if known.presence.open == MAX_SESSIONS {
             return None;
         }
-        sessions.open += 1;
-        sessions.connected.get_or_insert_with(|| metrics.agent());
-        drop(sessions);
+        let is_first = known.presence.enter(&role);
+        known.connected.get_or_insert_with(|| metrics.agent());
+        drop(known);
+        if is_first {
+            self.record_first(metrics);
+        }
         Some(Seat {
             agent: Arc::clone(self),
             role,
@@ -132,9 +172,51 @@ impl Agent {
             .is_ok()
     }
 
-    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+    /// Where the agent stands, and what it said of where it is in its life.
+    pub(super) fn status(&self, now: SystemTime) -> (Status, State) {
+        let age = now.duration_since(self.created_at).unwrap_or_default();
+        let presence = &self.known().presence;
+        (presence.status(age), presence.lifecycle())
+    }
+
+    /// Whether a session of the agent itself is open.
+    pub(super) fn is_connected(&self) -> bool {
+        self.known().presence.is_connected()
+    }
+
+    /// The agent says where it is in its life.
+    pub(super) fn set_lifecycle(&self, state: State) {
+        self.known().presence.set_lifecycle(state);
+    }
+
+    /// The agent says which build it is; true when its earlier sessions were another one's.
+    pub(super) fn set_build(&self, version: &str) -> bool {
+        self.known().presence.set_build(version)
+    }
+
+    /// Records how long the first connection took. As in coderd, a clock that runs behind the one that told when the
+    /// agent was made spoils no average.
+    fn record_first(&self, metrics: &ControlMetrics) {
+        let Labels {
+            template_name,
+            agent_name,
+            ..
+        } = &self.labels;
+        match SystemTime::now().duration_since(self.created_at) {
+            Ok(waited) => metrics.first_connected(template_name, agent_name, waited),
+            Err(ahead) => tracing::warn!(
+                username = self.labels.username,
+                workspace = self.labels.workspace_name,
+                agent = agent_name,
+                ahead = ?ahead.duration(),
+                "an agent connected before it was made: its first connection is not timed"
+            ),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Nothing that can panic runs while it is held.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,82 +230,20 @@ pub(super) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut sessions = self.agent.sessions();
-        sessions.open -= 1;
-        if sessions.open == 0 {
-            sessions.connected = None;
+        let mut known = self.agent.known();
+        known.presence.leave(&self.role);
+        if known.presence.open == 0 {
+            known.connected = None;
         }
     }
 }
 
-fn manifest(spec: &AgentSpec) -> Manifest {
-    let Labels {
-        username,
-        workspace_name,
-        agent_name,
-        ..
-    } = &spec.labels;
-    let workspace = id_of(&[username, workspace_name]);
-    let scripts = spec.scripts.iter().enumerate();
-    Manifest {
-        agent_id: id_of(&[username, workspace_name, agent_name]),
-        agent_name: agent_name.clone(),
-        owner_username: username.clone(),
-        workspace_id: workspace,
-        workspace_name: workspace_name.clone(),
-        scripts: scripts
-            .map(|(index, script)| script_of(&spec.labels, index, script))
-            .collect(),
-        ..Manifest::default()
-    }
-}
-
-fn script_of(labels: &Labels, index: usize, script: &ScriptSpec) -> WorkspaceAgentScript {
-    let given = |id: Option<[u8; 16]>| id.map(|id| Bytes::copy_from_slice(&id));
-    let id = given(script.id).unwrap_or_else(|| {
-        let index = index.to_string();
-        id_of(&[
-            &labels.username,
-            &labels.workspace_name,
-            &labels.agent_name,
-            &index,
-        ])
-    });
-    WorkspaceAgentScript {
-        log_source_id: given(script.log_source_id).unwrap_or_else(|| id.clone()),
-        log_path: script.log_path.clone(),
-        script: script.script.clone(),
-        cron: script.cron.clone(),
-        run_on_start: script.run_on_start,
-        run_on_stop: script.run_on_stop,
-        start_blocks_login: script.start_blocks_login,
-        // Far below the range of a protobuf duration: settings allow 30 days.
-        timeout: script.timeout.and_then(|timeout| timeout.try_into().ok()),
-        display_name: script.display_name.clone(),
-        id,
-    }
-}
-
-/// A UUID of version 8 (RFC 9562) that follows from names, so that it is the same after a restart: their FNV-1a hash
-/// of 128 bits, each name followed by a byte that is in none of them.
-fn id_of(names: &[&str]) -> Bytes {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    const VERSION: u128 = 0xf << 76;
-    const VARIANT: u128 = 0b11 << 62;
-    let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
-    let hash = bytes.fold(OFFSET, |hash, byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
-    });
-    let id = hash & !VERSION & !VARIANT | 8 << 76 | 0b10 << 62;
-    Bytes::copy_from_slice(&id.to_be_bytes())
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::config::control::ScriptSpec;
 
-    fn spec(token: u8, agent_name: &str) -> AgentSpec {
+    pub(super) fn spec(token: u8, agent_name: &str) -> AgentSpec {
         let token = format!("{token:08x}-0000-4000-8000-000000000000");
         AgentSpec {
             token: AgentToken::parse(&token).unwrap(),
@@ -255,38 +275,6 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_names_the_agent_and_its_scripts() {
-        let decode = |spec: &AgentSpec| {
-            let agents = Agents::new(std::slice::from_ref(spec));
-            let agent = agents.find(&spec.token).unwrap();
-            Manifest::decode(agent.manifest.clone()).unwrap()
-        };
-        let manifest = decode(&spec(1, "one"));
-        assert_eq!(manifest.agent_name, "one");
-        assert_eq!(manifest.owner_username, "alice");
-        assert_eq!(manifest.workspace_name, "dev");
-        assert_eq!(
-            (manifest.agent_id[6] >> 4, manifest.agent_id[8] >> 6),
-            (8, 2)
-        );
-        let script = &manifest.scripts[0];
-        assert_eq!(
-            (script.script.as_str(), script.run_on_start),
-            ("true", true)
-        );
-        assert_eq!(script.id, script.log_source_id);
-        assert_eq!(script.timeout.unwrap().nanos, 500_000_000);
-
-        // The same after a restart, and different for each.
-        assert_eq!(decode(&spec(9, "one")), manifest);
-        let other = decode(&spec(1, "two"));
-        assert_ne!(other.agent_id, manifest.agent_id);
-        assert_eq!(other.workspace_id, manifest.workspace_id);
-        assert_ne!(other.scripts[0].id, script.id);
-        assert_eq!(script.id.len(), 16);
-    }
-
-    #[test]
     fn roles_go_by_their_names() {
         let long = "é".repeat(MAX_ROLE + 1);
         for name in ["", "agent", "weir", &long] {
@@ -307,11 +295,11 @@ mod tests {
             .map(|_| agent.enter(Role::Agent, &metrics).unwrap())
             .collect();
         assert!(agent.enter(Role::Agent, &metrics).is_none());
-        assert!(agent.sessions().connected.is_some());
+        assert!(agent.known().connected.is_some());
         seats.pop();
         assert!(agent.enter(Role::Agent, &metrics).is_some());
         seats.clear();
-        assert!(agent.sessions().connected.is_none());
+        assert!(agent.known().connected.is_none());
     }
 
     #[test]
