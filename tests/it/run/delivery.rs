@@ -10,6 +10,7 @@ use crate::support::page::Page;
 use crate::support::plane::{Delivered, Plane, WeirPlane};
 use crate::support::sender::{Sender, Session, hex, unhex};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 on_each_plane![sessions_and_nameless_senders_keep_apart];
 
@@ -64,6 +65,7 @@ async fn frames_of_real_senders_arrive_byte_for_byte(coderd: Coderd) {
 #[tokio::test]
 async fn frames_of_real_senders_arrive_at_our_own_control_plane_too() {
     frames_of_real_senders_arrive(&WeirPlane::start()).await;
+    frames_of_real_senders_arrive(&WeirPlane::over(Transport::Grpc)).await;
 }
 
 async fn frames_of_real_senders_arrive(plane: &impl Plane) {
@@ -130,6 +132,7 @@ async fn the_books_balance_at_every_scrape_while_logs_pass(coderd: Coderd) {
 #[tokio::test]
 async fn the_books_balance_with_our_own_control_plane_too() {
     the_books_balance(&WeirPlane::start()).await;
+    the_books_balance(&WeirPlane::over(Transport::Grpc)).await;
 }
 
 /// Scrapes in a tight loop, in turn on both addresses, while eight sessions send.

@@ -127,10 +127,12 @@ async fn it_may_start_before_grpc_go() {
 
 #[tokio::test]
 async fn it_may_start_before_our_own_control_plane() {
-    it_may_start_before(Transport::WebSocket, |address| {
-        Some(WeirPlane::start_with(address, &[]))
-    })
-    .await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        it_may_start_before(transport, |address| {
+            Some(WeirPlane::start_with(transport, address, &[]))
+        })
+        .await;
+    }
 }
 
 async fn it_may_start_before<P: Plane>(
@@ -205,7 +207,10 @@ async fn tls_with_grpc_go_through_a_proxy() {
 
 #[tokio::test]
 async fn tls_with_our_own_control_plane_through_a_proxy() {
-    tls_through_a_proxy(|flags| Some(WeirPlane::start_with("127.0.0.1:0", flags))).await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        tls_through_a_proxy(|flags| Some(WeirPlane::start_with(transport, "127.0.0.1:0", flags)))
+            .await;
+    }
 }
 
 async fn tls_through_a_proxy<P: Plane>(start: impl FnOnce(&[&str]) -> Option<P>) {

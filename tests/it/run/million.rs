@@ -8,6 +8,7 @@ use crate::support::page::Page;
 use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 const SESSIONS: u64 = 16;
 
@@ -40,10 +41,12 @@ async fn a_million_logs_outlive_restarts_and_lost_replies(mut coderd: Coderd) {
 async fn logs_outlive_five_kills_of_our_own_control_plane() {
     // A build for debugging writes and reads a million lines in half a minute.
     const ALL: u64 = 200_000;
-    let mut plane = WeirPlane::start();
-    let strike = async |plane: &mut WeirPlane, _| plane.restart();
-    let end = outlive(&mut plane, ALL, 5, strike).await;
-    assert_eq!(end.page.dials("connected"), 6);
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        let mut plane = WeirPlane::over(transport);
+        let strike = async |plane: &mut WeirPlane, _| plane.restart();
+        let end = outlive(&mut plane, ALL, 5, strike).await;
+        assert_eq!(end.page.dials("connected"), 6);
+    }
 }
 
 /// What there is to see at the end.

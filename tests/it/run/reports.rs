@@ -355,8 +355,15 @@ async fn who_is_taken_over_leaves_the_series_to_the_other(coderd: Coderd) {
 
 #[tokio::test]
 async fn our_own_control_plane_takes_reports() {
+    for transport in TRANSPORTS {
+        is_reported_to_our_own(transport).await;
+    }
+}
+
+async fn is_reported_to_our_own(transport: Transport) {
     let control = ControlPlane::start(&["--agent-stats-refresh-interval", "1s"]);
     let sidecar = Sidecar::builder(&control.url.parse().unwrap())
+        .flag("--transport", transport.name())
         .start()
         .await;
     let answered = "weir_control_rpcs_total{method=\"UpdateStats\",outcome=\"ok\"}";

@@ -115,6 +115,7 @@ async fn hostile_frames_cost_only_their_sender(plane: impl Plane) {
 #[tokio::test]
 async fn ten_thousand_senders_are_served() {
     ten_thousand_senders(WeirPlane::start()).await;
+    ten_thousand_senders(WeirPlane::over(Transport::Grpc)).await;
     for transport in [Transport::WebSocket, Transport::Grpc] {
         if let Some(coderd) = Coderd::over(transport, &[]) {
             ten_thousand_senders(coderd).await;

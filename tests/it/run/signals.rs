@@ -53,6 +53,7 @@ async fn sighup_moves_to_another_control_plane() {
         }
     }
     sighup_moves(WeirPlane::start(), WeirPlane::start()).await;
+    sighup_moves(WeirPlane::start(), WeirPlane::over(Transport::Grpc)).await;
 }
 
 async fn sighup_moves(old: impl Plane, new: impl Plane) {

@@ -27,6 +27,7 @@ fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
 #[tokio::test]
 async fn a_stop_delivers_what_is_held() {
     delivers_what_is_held(&WeirPlane::start()).await;
+    delivers_what_is_held(&WeirPlane::over(Transport::Grpc)).await;
     for transport in [Transport::WebSocket, Transport::Grpc] {
         if let Some(coderd) = Coderd::over(transport, &["-rtt", "40ms"]) {
             delivers_what_is_held(&coderd).await;

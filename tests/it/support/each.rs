@@ -24,6 +24,12 @@ macro_rules! on_each_plane {
             async fn with_weir() {
                 super::$scenario(crate::support::plane::WeirPlane::start()).await;
             }
+
+            #[tokio::test]
+            async fn with_weir_over_grpc() {
+                let plane = crate::support::plane::WeirPlane::over(Transport::Grpc);
+                super::$scenario(plane).await;
+            }
         }
     )+};
 }

@@ -23,7 +23,7 @@ use super::session::{PIECE, Session};
 use crate::logging::ErrorChain;
 use crate::wire::grpc::{self, Assembler, Request, RequestTooLarge, Status};
 
-/// What the control plane may take for the first call. The dial as a whole has its own, shorter limit here.
+/// What the control plane may take for the first call. On this side the limit of the whole dial holds.
 const FIRST_LIMIT: Duration = Duration::from_secs(10);
 
 /// Makes one attempt. [`Outcome::Retry`] and [`Outcome::Ambiguous`] mean that `session` is done for.
