@@ -14,6 +14,9 @@ use weir::pb::agent::stats::Metric;
 use weir::pb::agent::stats::metric::{Label, Type};
 use weir::pb::agent::{Stats, UpdateStatsRequest};
 
+/// Series of each agent.
+pub const SERIES: usize = 125;
+
 const NAMES: usize = 64;
 const REASONS: [&str; 4] = ["buffer_full", "forward_failed", "expired", "shutdown"];
 

@@ -126,7 +126,7 @@ fn hostile_clients_of_http2_cost_nobody_but_themselves() {
     // A cut connection is no failure, wherever it is cut.
     let failed = "weir_control_sessions_ended_total{reason=\"failed\"}";
     assert_eq!(control_plane.metric(failed), 0);
-    assert_eq!(control_plane.metric("weir_panics_total"), 0);
+    assert_eq!(control_plane.metric("weir_control_panics_total"), 0);
 }
 
 #[test]

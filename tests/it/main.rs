@@ -11,6 +11,7 @@
 #[macro_use]
 mod support;
 
+mod aggregator;
 mod cli;
 mod control;
 mod drpc;
