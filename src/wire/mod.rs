@@ -2,5 +2,6 @@
 
 pub mod boundary;
 pub mod drpc;
+pub mod exposition;
 pub mod ws;
 pub mod yamux;

@@ -11,6 +11,7 @@
 mod cli;
 mod control;
 mod drpc;
+mod exposition;
 mod logging;
 mod run;
 mod support;

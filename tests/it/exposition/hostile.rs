@@ -1,0 +1,155 @@
+//! Thousands of pages with one odd line each, line by line: what is refused costs itself, what is accepted is what
+//! both parsers of Prometheus read. Where they differ between themselves, or Weir from both, a row says why.
+
+use std::collections::BTreeSet;
+
+use weir::wire::exposition::Format;
+
+use super::damage::{Pages, help_at, joined};
+use super::departures::{ACCEPTED, REFUSED, Reader, may_accept, may_refuse};
+use super::judge::{Judge, Verdict};
+use super::sampled::{Reading, ours};
+
+/// Pages of each format that are compared; hundreds of thousands were seen to agree.
+const PAGES: usize = 4_000;
+
+#[test]
+fn a_hostile_page_is_read_as_the_parsers_of_prometheus_read_it() {
+    let Some(mut judge) = Judge::start() else {
+        return;
+    };
+    let mut pages = Pages::new(11);
+    let (mut refused, mut accepted) = (BTreeSet::new(), BTreeSet::new());
+    let (mut faulty, mut unexplained) = (0, Vec::new());
+    for format in [Format::Text, Format::OpenMetrics] {
+        for _ in 0..PAGES {
+            let page = pages.page(format);
+            let whole = page.whole();
+            let verdict = judge.read(&whole, format);
+            let (reading, faults) = ours(&whole, format);
+            faulty += usize::from(!faults.is_empty());
+            let mut unexplained = |what: String, verdict: &Verdict| {
+                let [textparse, expfmt] = [&verdict.textparse, &verdict.expfmt].map(|reading| &reading.fault);
+                unexplained.push(format!(
+                    "{what}: {format:?} {}\n  weir {faults:?}\n  textparse {textparse:?}\n  expfmt {expfmt:?}\n",
+                    page.line()
+                ));
+            };
+            for fault in faults.iter().filter(|_| verdict.takers() != [false; 2]) {
+                match may_refuse(fault, &verdict) {
+                    Some(row) => drop(refused.insert(row)),
+                    None => unexplained(format!("refused {}", fault.expected), &verdict),
+                }
+            }
+
+            // What was refused left no trace: without it the page is read as they read it.
+            let lines: Vec<_> = faults.iter().map(|fault| fault.line).collect();
+            let mut clean = page.without(&lines);
+            let mut verdict = judge.read(&joined(&clean), format);
+            if verdict.takers() != [true; 2] {
+                // They may object to the layout alone.
+                let tidied = clean.iter().map(|line| tidy(line));
+                clean = tidied.filter(|line| !line.is_empty()).collect();
+                verdict = judge.read(&joined(&clean), format);
+            }
+            if verdict.takers() == [false; 2] {
+                unexplained("both refuse what is accepted".to_owned(), &verdict);
+            }
+            let clean = joined(&clean);
+            for (reader, theirs) in [
+                (Reader::Textparse, &verdict.textparse),
+                (Reader::Expfmt, &verdict.expfmt),
+            ] {
+                if agree(&reading, theirs, reader) {
+                    continue;
+                }
+                match may_accept(reader, theirs.fault.as_deref(), &clean, format) {
+                    Some(row) => drop(accepted.insert(row)),
+                    None => unexplained(format!("accepted, unlike {reader:?}"), &verdict),
+                }
+            }
+        }
+    }
+    assert!(unexplained.is_empty(), "{}:\n{}", unexplained.len(), unexplained.concat());
+    // Neither side of the comparison is trivial, and no row is there for nothing.
+    assert!((PAGES / 2..PAGES * 3 / 2).contains(&faulty), "{faulty}");
+    for (index, row) in REFUSED.iter().enumerate() {
+        assert!(refused.contains(&index), "not met: {row:?}");
+    }
+    for (index, row) in ACCEPTED.iter().enumerate() {
+        assert!(accepted.contains(&index), "not met: {row:?}");
+    }
+}
+
+/// expfmt keeps no time of creation as a sample.
+fn agree(ours: &Reading, theirs: &Reading, reader: Reader) -> bool {
+    let kept = |reading: &Reading| -> Vec<_> {
+        let samples = reading.samples.iter().cloned();
+        samples
+            .filter(|sample| reader == Reader::Textparse || !sample.name.ends_with("_created"))
+            .collect()
+    };
+    theirs.fault.is_none() && kept(ours) == kept(theirs)
+}
+
+#[test]
+fn the_layout_of_a_page_changes_nothing() {
+    let mut pages = Pages::new(12);
+    for format in [Format::Text, Format::OpenMetrics] {
+        for _ in 0..2_000 {
+            let lines = pages.sound(format);
+            let (plain, faults) = ours(&joined(&lines), format);
+            assert_eq!(faults, []);
+            assert!(!plain.samples.is_empty());
+            let dressed = pages.dressed(&lines);
+            let (read, faults) = ours(&dressed, format);
+            let page = dressed.escape_ascii();
+            assert_eq!(faults, [], "{page}");
+            assert_eq!(read.samples, plain.samples, "{page}");
+            assert_eq!(read.families, plain.families, "{page}");
+        }
+    }
+}
+
+/// A line in the one layout that OpenMetrics knows.
+fn tidy(line: &[u8]) -> Vec<u8> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut out: Vec<u8> = Vec::new();
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in line.iter().enumerate() {
+        if !quoted && (out.is_empty() || matches!(byte, b' ' | b'\t')) {
+            if matches!(byte, b' ' | b'\t') {
+                let before = out.last();
+                let needless = before.is_none_or(|before| b" {,=".contains(before));
+                if !needless {
+                    out.push(b' ');
+                    if help_at(&out) == Some(out.len()) {
+                        let text = &line[at..];
+                        let blanks = text.iter().take_while(|byte| b" \t".contains(byte)).count();
+                        return [&out, &text[blanks..]].concat();
+                    }
+                }
+                continue;
+            }
+        } else if !quoted && b"{},=".contains(byte) && out.last() == Some(&b' ') {
+            let exemplar = *byte == b'{' && out.ends_with(b"# ");
+            if !exemplar {
+                out.pop();
+            }
+        }
+        if out == b"#" && *byte != b' ' || !quoted && out.last() == Some(&b'}') && *byte != b' ' {
+            out.push(b' ');
+        }
+        out.push(*byte);
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+    }
+    if !quoted && out.last() == Some(&b' ') {
+        out.pop();
+    }
+    let without_text = out.iter().filter(|byte| **byte == b' ').count() == 2;
+    if without_text && (out.starts_with(b"# HELP") || out.starts_with(b"# UNIT")) {
+        out.push(b' ');
+    }
+    out
+}

@@ -1,0 +1,7 @@
+//! Pages as Prometheus's own parsers read them: `textparse`, which a server scrapes with, and `expfmt`.
+
+mod damage;
+mod departures;
+mod hostile;
+mod judge;
+mod sampled;
