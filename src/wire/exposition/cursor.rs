@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::str;
 
+use memchr::memchr2;
+
 use super::Format;
 use super::fault::Wrong;
 
@@ -10,6 +12,8 @@ use super::fault::Wrong;
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'p> {
     line: &'p [u8],
+    /// The line again, if it is UTF-8 from end to end: its pieces need no look then.
+    text: Option<&'p str>,
     at: usize,
     format: Format,
 }
@@ -19,6 +23,7 @@ impl<'p> Cursor<'p> {
     pub(super) fn new(line: &'p [u8], format: Format) -> Self {
         Self {
             line,
+            text: str::from_utf8(line).ok(),
             at: 0,
             format,
         }
@@ -60,12 +65,21 @@ impl<'p> Cursor<'p> {
         self.take_while(|byte| !matches!(byte, b' ' | b'\t'))
     }
 
+    /// Everything up to the next quote or backslash.
+    fn unescaped(&mut self) -> &'p [u8] {
+        let rest = self.rest();
+        self.split_off(memchr2(b'"', b'\\', rest).unwrap_or(rest.len()))
+    }
+
     fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'p [u8] {
         let rest = self.rest();
         let end = rest.iter().position(|byte| !belongs(*byte));
-        let (taken, _) = rest
-            .split_at_checked(end.unwrap_or(rest.len()))
-            .unwrap_or_default();
+        self.split_off(end.unwrap_or(rest.len()))
+    }
+
+    /// The next `length` bytes.
+    fn split_off(&mut self, length: usize) -> &'p [u8] {
+        let taken = self.rest().get(..length).unwrap_or_default();
         self.at += taken.len();
         taken
     }
@@ -84,9 +98,10 @@ impl<'p> Cursor<'p> {
         if self.peek()?.is_ascii_digit() {
             return None;
         }
+        let start = self.at;
         let belongs = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || also(byte);
         let name = self.take_while(belongs);
-        str::from_utf8(name).ok().filter(|name| !name.is_empty())
+        self.text(start, name).ok().filter(|name| !name.is_empty())
     }
 
     /// A string in quotes, escapes undone.
@@ -95,7 +110,7 @@ impl<'p> Cursor<'p> {
             return Err(self.expected(what));
         }
         let start = self.at;
-        let plain = self.take_while(|byte| !matches!(byte, b'"' | b'\\'));
+        let plain = self.unescaped();
         if self.take(b'"') {
             return self.text(start, plain).map(Cow::Borrowed);
         }
@@ -103,7 +118,7 @@ impl<'p> Cursor<'p> {
         loop {
             self.unescape(&mut whole)?;
             let start = self.at;
-            let plain = self.take_while(|byte| !matches!(byte, b'"' | b'\\'));
+            let plain = self.unescaped();
             whole.push_str(self.text(start, plain)?);
             if self.take(b'"') {
                 return Ok(Cow::Owned(whole));
@@ -152,8 +167,14 @@ impl<'p> Cursor<'p> {
 
     /// `bytes` as text; they begin at byte `start` of the line.
     fn text(&self, start: usize, bytes: &'p [u8]) -> Result<&'p str, Wrong> {
-        str::from_utf8(bytes)
-            .map_err(|error| Wrong::new(self.line, start + error.valid_up_to(), "UTF-8"))
+        let checked = self
+            .text
+            .and_then(|text| text.get(start..start + bytes.len()));
+        match checked {
+            Some(text) => Ok(text),
+            None => str::from_utf8(bytes)
+                .map_err(|error| Wrong::new(self.line, start + error.valid_up_to(), "UTF-8")),
+        }
     }
 
     /// What stands here is not what it should be.

@@ -142,10 +142,7 @@ impl<'p> Families<'p> {
         let (base, suffix) = name.split_at_checked(name.rfind('_')?)?;
         let index = *self.by_name.get(base)?;
         let family = self.all.get(index)?;
-        family
-            .kind
-            .has_suffix(suffix, self.format)
-            .then_some(index)
+        family.kind.has_suffix(suffix, self.format).then_some(index)
     }
 
     /// The family of this name for metadata, made if it is not there.

@@ -132,7 +132,8 @@ fn types(format: Format) -> &'static str {
 
 fn sample<'p>(cursor: &mut Cursor<'p>, scratch: &mut Scratch<'p>) -> Result<Series<'p>, Wrong> {
     let name = if cursor.take(b'{') {
-        let end = |cursor: &Cursor<'_>| cursor.expected_at(cursor.at() - 1, "a metric name in quotes");
+        let end =
+            |cursor: &Cursor<'_>| cursor.expected_at(cursor.at() - 1, "a metric name in quotes");
         labels::read(cursor, &mut scratch.labels)?.ok_or_else(|| end(cursor))?
     } else {
         let name = cursor.metric_name();

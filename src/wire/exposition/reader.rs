@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use super::family::{Contradiction, Families, Family, Kind, TooMany};
 use super::fault::{Fault, Wrong};
 use super::labels::Label;
@@ -111,8 +113,7 @@ impl<'p> Reader<'p> {
     /// The next line without its end.
     fn next_line(&mut self) -> Option<&'p [u8]> {
         let rest = self.page.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let end = rest.iter().position(|byte| *byte == b'\n');
-        let line = rest.get(..end.unwrap_or(rest.len()))?;
+        let line = rest.get(..memchr(b'\n', rest).unwrap_or(rest.len()))?;
         self.at += line.len() + 1;
         self.line += 1;
         Some(line.strip_suffix(b"\r").unwrap_or(line))
@@ -128,11 +129,7 @@ impl<'p> Reader<'p> {
     }
 
     /// Reads a line and enters what it says into the books of the page. A sample comes with its family.
-    fn read(
-        &mut self,
-        line: &'p [u8],
-        offset: usize,
-    ) -> Result<Option<(Line<'p>, usize)>, Wrong> {
+    fn read(&mut self, line: &'p [u8], offset: usize) -> Result<Option<(Line<'p>, usize)>, Wrong> {
         if line.len() > MAX_LINE {
             let got = format!("{} bytes", line.len());
             let expected = format!("a line of at most {MAX_LINE} bytes");
@@ -242,6 +239,7 @@ fn too_many(TooMany: TooMany) -> Wrong {
 /// The line that begins at this byte of the page, without its end.
 fn line_at(page: &[u8], offset: usize) -> &[u8] {
     let rest = page.get(offset..).unwrap_or_default();
-    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let end = memchr(b'\n', rest).unwrap_or(rest.len());
+    let line = rest.get(..end).unwrap_or_default();
     line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -1,7 +1,7 @@
 //! The series that a page has had, to find those that it has twice.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use super::labels::Label;
 
@@ -19,6 +19,8 @@ pub(super) struct Place {
 pub(super) struct Seen {
     key: RandomState,
     places: HashMap<u64, Place, BuildHasherDefault<Hashed>>,
+    /// What is hashed: in one piece it takes a third of the time.
+    bytes: Vec<u8>,
 }
 
 impl Seen {
@@ -43,13 +45,18 @@ impl Seen {
         None
     }
 
-    fn hash(&self, name: &str, labels: &[Label<'_>]) -> u64 {
-        let mut hasher = self.key.build_hasher();
-        name.hash(&mut hasher);
+    fn hash(&mut self, name: &str, labels: &[Label<'_>]) -> u64 {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(name.as_bytes());
         for label in labels.iter().filter(|label| !label.value.is_empty()) {
-            label.name.hash(&mut hasher);
-            label.value.hash(&mut hasher);
+            for text in [&label.name, &label.value] {
+                // No UTF-8 has this byte.
+                self.bytes.push(0xff);
+                self.bytes.extend_from_slice(text.as_bytes());
+            }
         }
+        let mut hasher = self.key.build_hasher();
+        hasher.write(&self.bytes);
         hasher.finish()
     }
 }

@@ -43,11 +43,23 @@ pub struct Pages {
 }
 
 const NAMES: [&str; 8] = [
-    "up", "a_b", "http_requests", "x:y:z", "_", "Q9", "node_cpu_seconds", "le",
+    "up",
+    "a_b",
+    "http_requests",
+    "x:y:z",
+    "_",
+    "Q9",
+    "node_cpu_seconds",
+    "le",
 ];
 
 const QUOTED: [&str; 6] = [
-    "my.metric", "h\u{e9}", "with \\\"quotes\\\"", "a b", "back\\\\slash", "up",
+    "my.metric",
+    "h\u{e9}",
+    "with \\\"quotes\\\"",
+    "a b",
+    "back\\\\slash",
+    "up",
 ];
 
 const LABEL_VALUES: [&[u8]; 16] = [
@@ -71,19 +83,91 @@ const LABEL_VALUES: [&[u8]; 16] = [
 
 /// What a number may look like, and what only looks like one.
 const NUMBERS: [&str; 62] = [
-    "0", "-0", "+0", "1", "+1", "-1", "1.5", ".5", "5.", "1e5", "1E5", "1e+5", "1e-5", "1.e5",
-    ".5e5", "00012", "1e400", "-1e400", "1e-400", "1e308", "1.7976931348623159e308", "4.9e-324",
-    "2.2250738585072014e-308", "9007199254740993", "0.1", "123456789012345678901234567890",
-    "0e999999999999", "1e99999999999999999999", "NaN", "nan", "NAN", "+NaN", "-NaN", "Inf", "+Inf",
-    "-Inf", "inf", "INF", "Infinity", "+infinity", "-INFINITY", "infin", "nano", "0x10", "0x1p4",
-    "0X1P-2", "1_000", "0x_1p2", "1p5", "0b11", "0o17", "1,5", "1.2.3", "--1", "+-1", ".", "+", "e5",
-    "1e", "1e+", "\u{661}", "1f",
+    "0",
+    "-0",
+    "+0",
+    "1",
+    "+1",
+    "-1",
+    "1.5",
+    ".5",
+    "5.",
+    "1e5",
+    "1E5",
+    "1e+5",
+    "1e-5",
+    "1.e5",
+    ".5e5",
+    "00012",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "1e308",
+    "1.7976931348623159e308",
+    "4.9e-324",
+    "2.2250738585072014e-308",
+    "9007199254740993",
+    "0.1",
+    "123456789012345678901234567890",
+    "0e999999999999",
+    "1e99999999999999999999",
+    "NaN",
+    "nan",
+    "NAN",
+    "+NaN",
+    "-NaN",
+    "Inf",
+    "+Inf",
+    "-Inf",
+    "inf",
+    "INF",
+    "Infinity",
+    "+infinity",
+    "-INFINITY",
+    "infin",
+    "nano",
+    "0x10",
+    "0x1p4",
+    "0X1P-2",
+    "1_000",
+    "0x_1p2",
+    "1p5",
+    "0b11",
+    "0o17",
+    "1,5",
+    "1.2.3",
+    "--1",
+    "+-1",
+    ".",
+    "+",
+    "e5",
+    "1e",
+    "1e+",
+    "\u{661}",
+    "1f",
 ];
 
 const TIMESTAMPS: [&str; 20] = [
-    "0", "1395066363000", "-1", "+1", "9223372036854775807", "-9223372036854775808",
-    "9223372036854775808", "1.5", "1395066363.123", "1e3", "NaN", "+Inf", "1_0", "0x10", "00", "-0",
-    "1e300", "x", "-", "1.0015",
+    "0",
+    "1395066363000",
+    "-1",
+    "+1",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "1.5",
+    "1395066363.123",
+    "1e3",
+    "NaN",
+    "+Inf",
+    "1_0",
+    "0x10",
+    "00",
+    "-0",
+    "1e300",
+    "x",
+    "-",
+    "1.0015",
 ];
 
 impl Pages {
@@ -265,10 +349,30 @@ impl Pages {
         let words = [
             "# HELP", "# TYPE", "# UNIT", "#HELP", "# help", "#", "##", "# EOF", "# x",
         ];
-        let names = ["up", "f0_up", "\"a.b\"", "1x", "", "a-b", "f0_a_b", "up_seconds"];
+        let names = [
+            "up",
+            "f0_up",
+            "\"a.b\"",
+            "1x",
+            "",
+            "a-b",
+            "f0_a_b",
+            "up_seconds",
+        ];
         let texts = [
-            "", "counter", "gauge", "Counter", "histogram", "untyped", "unknown", "info", "x y",
-            "\\x", "\\\"", "seconds", "counter ",
+            "",
+            "counter",
+            "gauge",
+            "Counter",
+            "histogram",
+            "untyped",
+            "unknown",
+            "info",
+            "x y",
+            "\\x",
+            "\\\"",
+            "seconds",
+            "counter ",
         ];
         let mut line = self.random.choice(words).unwrap().to_owned();
         for part in [
@@ -350,6 +454,9 @@ impl Pages {
 /// Where the text of a line of help begins.
 pub fn help_at(line: &[u8]) -> Option<usize> {
     let name = b"# HELP ".len();
-    let blank = line.strip_prefix(b"# HELP ")?.iter().position(|byte| *byte == b' ')?;
+    let blank = line
+        .strip_prefix(b"# HELP ")?
+        .iter()
+        .position(|byte| *byte == b' ')?;
     Some(name + blank + 1)
 }

@@ -151,7 +151,10 @@ pub enum What {
 pub const ACCEPTED: &[Accepted] = &[
     Accepted {
         reader: Reader::Textparse,
-        what: What::Says(&["expected timestamp or new record, got \"-\"", "expected timestamp or new record, got \"+\""]),
+        what: What::Says(&[
+            "expected timestamp or new record, got \"-\"",
+            "expected timestamp or new record, got \"+\"",
+        ]),
         reason: "a timestamp is a whole number as strconv.ParseInt takes it, says the format",
     },
     Accepted {
@@ -229,7 +232,12 @@ pub const ACCEPTED: &[Accepted] = &[
 ];
 
 /// Whether a row allows not to take a parser's word for a page without a fault.
-pub fn may_accept(reader: Reader, said: Option<&str>, page: &[u8], format: Format) -> Option<usize> {
+pub fn may_accept(
+    reader: Reader,
+    said: Option<&str>,
+    page: &[u8],
+    format: Format,
+) -> Option<usize> {
     let page = format!("\n{}", String::from_utf8_lossy(page));
     ACCEPTED.iter().position(|row| {
         row.reader == reader

@@ -29,7 +29,8 @@ fn a_hostile_page_is_read_as_the_parsers_of_prometheus_read_it() {
             let (reading, faults) = ours(&whole, format);
             faulty += usize::from(!faults.is_empty());
             let mut unexplained = |what: String, verdict: &Verdict| {
-                let [textparse, expfmt] = [&verdict.textparse, &verdict.expfmt].map(|reading| &reading.fault);
+                let [textparse, expfmt] =
+                    [&verdict.textparse, &verdict.expfmt].map(|reading| &reading.fault);
                 unexplained.push(format!(
                     "{what}: {format:?} {}\n  weir {faults:?}\n  textparse {textparse:?}\n  expfmt {expfmt:?}\n",
                     page.line()
@@ -70,7 +71,12 @@ fn a_hostile_page_is_read_as_the_parsers_of_prometheus_read_it() {
             }
         }
     }
-    assert!(unexplained.is_empty(), "{}:\n{}", unexplained.len(), unexplained.concat());
+    assert!(
+        unexplained.is_empty(),
+        "{}:\n{}",
+        unexplained.len(),
+        unexplained.concat()
+    );
     // Neither side of the comparison is trivial, and no row is there for nothing.
     assert!((PAGES / 2..PAGES * 3 / 2).contains(&faulty), "{faulty}");
     for (index, row) in REFUSED.iter().enumerate() {

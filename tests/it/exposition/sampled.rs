@@ -79,7 +79,8 @@ pub fn ours(page: &[u8], format: Format) -> (Reading, Vec<Fault>) {
                 ));
                 if let Some(exemplar) = sample.exemplar {
                     let labels = exemplar.labels.iter();
-                    let labels = labels.map(|label| (label.name.to_string(), label.value.to_string()));
+                    let labels =
+                        labels.map(|label| (label.name.to_string(), label.value.to_string()));
                     let value = bits(exemplar.value);
                     let exemplar = (labels.collect(), value, exemplar.timestamp_ms);
                     reading.exemplars.push(exemplar);
@@ -103,7 +104,9 @@ pub fn theirs(view: &Value) -> Reading {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let labels = |value: &Value| -> Vec<_> {
         let labels = value["labels"].as_array().expect("labels").iter();
-        labels.map(|pair| (unhex(&pair[0]), unhex(&pair[1]))).collect()
+        labels
+            .map(|pair| (unhex(&pair[0]), unhex(&pair[1])))
+            .collect()
     };
     let mut reading = Reading {
         fault: Some(text(&view["error"])).filter(|error| !error.is_empty()),
@@ -123,7 +126,9 @@ pub fn theirs(view: &Value) -> Reading {
             let labels = labels.map(|(name, value)| (utf8(name), utf8(value)));
             let value = bits_of(&exemplar["value"]);
             let timestamp_ms = exemplar["timestamp_ms"].as_i64();
-            reading.exemplars.push((labels.collect(), value, timestamp_ms));
+            reading
+                .exemplars
+                .push((labels.collect(), value, timestamp_ms));
         }
     }
     for family in view["families"].as_array().expect("families") {
@@ -154,5 +159,7 @@ fn unhex(value: &Value) -> Vec<u8> {
     let hex = value.as_str().expect("hex").as_bytes();
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("a digit") as u8;
     let pairs = hex.chunks_exact(2);
-    pairs.map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    pairs
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
 }
