@@ -15,6 +15,7 @@ pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod pb;
+pub mod report;
 pub mod scrape;
 pub mod shutdown;
 pub mod systemd;

@@ -11,8 +11,9 @@ use crate::config::{self, Config, Faults, ScrapeAddress};
 use crate::forward;
 use crate::ingest::{self, Sender};
 use crate::logging::ErrorChain;
-use crate::scrape::Address;
+use crate::report;
 use crate::scrape::status::SenderStatus;
+use crate::scrape::{Address, View};
 use crate::upstream::{self, ProxySettings, RootFiles, WebSocketUpstream};
 
 /// Applies what can change while running: how the control plane is reached.
@@ -73,6 +74,17 @@ pub(super) fn forward(config: &Config) -> forward::Settings {
         schedule: config.upstream.schedule,
         max_age: config.forward.max_age,
         coalesce_max_bytes: config.forward.coalesce_max_bytes as u64,
+    }
+}
+
+pub(super) fn report(config: &Config, view: &Arc<View>) -> report::Inputs {
+    let view = Arc::clone(view);
+    report::Inputs {
+        own: Box::new(move || view.counted()),
+        others: Vec::new(),
+        agent_metrics: config
+            .report_agent_metrics
+            .are_reported(&config.upstream.role),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::config::{Config, Faults};
 use crate::forward::Forwarder;
 use crate::ingest::{Claim, Ingest, Listener, Senders};
 use crate::metrics::Metrics;
+use crate::report::Reporter;
 use crate::scrape::health::Phase;
 use crate::scrape::{Endpoint, Sources, View};
 use crate::shutdown::{self, Request, Signals, Stop};
@@ -26,6 +27,9 @@ use crate::upstream::WebSocketUpstream;
 
 /// How long the link may take to close in order after the drain. Nothing depends on it any more.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the last report may take, with the totals that count: nothing changes them any more.
+const LAST_REPORT_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the data path shows that it makes progress. Rare, because each beat wakes an idle process some three
 /// times: the runtime brings a long sleep to its end in steps.
@@ -142,6 +146,7 @@ impl Sidecar {
 
         let (stop, taken_over) = (Stop::default(), CancellationToken::new());
         let (forward_stop, link_stop) = (CancellationToken::new(), CancellationToken::new());
+        let report_stop = CancellationToken::new();
         let mut ingest = Part::start(
             "audit socket",
             Ingest::new(listener).run(
@@ -162,6 +167,18 @@ impl Sidecar {
             async move { forwarder.run(&stop).await }
         });
         let mut link = Part::start("link", driver.run(link_stop.clone()));
+        // Nobody watches it: should it fail, that is counted as a panic, and the logs go on.
+        let mut report = Part::start("reporter", {
+            let reporter = Reporter::new(
+                upstream.clone(),
+                settings::report(config, &self.view),
+                self.metrics.report.clone(),
+                fastrand::Rng::new(),
+            );
+            let (stop, taken_over) = (report_stop.clone(), taken_over.clone());
+            // The series are those of the instance that took over then, which has begun at 0.
+            async move { taken_over.run_until_cancelled(reporter.run(&stop)).await }
+        });
 
         let obeyed = orders.obey(&stop, config, self.ledger(), &upstream);
         // Ends when all is delivered after a stop, when the deadline of the stop has passed, or when a part fails.
@@ -179,13 +196,18 @@ impl Sidecar {
         self.buffer.close();
         stop.drain.cancel();
         forward_stop.cancel();
-        link_stop.cancel();
         let stopped = async {
             forward.ended().await?;
             ingest.ended().await?;
             anyhow::Ok(())
         };
         let served = served.and(stopped.await);
+        report_stop.cancel();
+        if timeout(LAST_REPORT_WITHIN, report.ended()).await.is_err() {
+            tracing::debug!("the control plane did not answer the last report");
+        }
+        drop(report);
+        link_stop.cancel();
         if timeout(CLOSE_WITHIN, link.ended()).await.is_err() {
             tracing::debug!("the control plane did not answer the close");
         }

@@ -44,6 +44,7 @@ pub use token::{TokenError, TokenSource};
 use crate::backoff::Schedule;
 use crate::buffer::WhenFull;
 use crate::forward::retry::Delivery;
+use crate::report::AgentMetrics;
 
 /// Longest Unix socket path in bytes: `sun_path` has 108, one of them ends the string (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -59,6 +60,8 @@ pub struct Config {
     pub buffer: Buffer,
     /// How they are sent.
     pub forward: Forward,
+    /// Whether metrics under the names of the workspace agent are reported to the control plane.
+    pub report_agent_metrics: AgentMetrics,
     /// Where metrics are served; `None` when off.
     pub prometheus: Option<ScrapeAddress>,
     /// Unix socket of the API; absolute, at most [`MAX_SOCKET_PATH`] bytes.

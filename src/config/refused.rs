@@ -3,9 +3,7 @@
 
 use super::fault::Wrong;
 use super::parse::{MAX_SIZE, choice, size};
-use super::setting::{
-    REPORT_AGENT_METRICS, ROLE, SCRAPE, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting, TRANSPORT,
-};
+use super::setting::{ROLE, SCRAPE, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting, TRANSPORT};
 
 /// What this version can honour of a setting.
 pub(crate) struct Refusal {
@@ -31,11 +29,6 @@ pub(crate) static REFUSALS: &[Refusal] = &[
         setting: &ROLE,
         available: |value| Ok(value != "agent"),
         reason: "being the workspace agent is not built yet",
-    },
-    Refusal {
-        setting: &REPORT_AGENT_METRICS,
-        available: |value| choice(value, &[("auto", true), ("always", false), ("never", true)]),
-        reason: "reporting metrics upstream is not built yet",
     },
     Refusal {
         setting: &SPOOL_DIR,

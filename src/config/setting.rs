@@ -115,7 +115,9 @@ settings! {
          agent leaves the status of the workspace agent alone");
     REPORT_AGENT_METRICS = ("report-agent-metrics", "WEIR_REPORT_AGENT_METRICS",
         "auto|always|never", Text, Text("auto"),
-        "Whether agent_* metrics are reported upstream; auto: only with --role agent");
+        "Whether metrics under the names of the workspace agent (agent_*) are reported to the control \
+         plane beside weir_*; auto: only with --role agent. Do not set always where an agent reports \
+         them under the same token: each value would flip between two");
     SOCKET_MODE = ("socket-mode", "WEIR_SOCKET_MODE", "OCTAL", Text, Text("0600"),
         "Permissions of the boundary socket, octal, 0000 to 0777");
     TAKE_OVER = ("take-over", "WEIR_TAKE_OVER", "true|false", Switch, Text("false"),

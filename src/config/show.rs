@@ -13,12 +13,13 @@ use super::secret::REDACTED;
 use super::setting::{
     AGENT_HEADER, AGENT_TOKEN, AGENT_TOKEN_FILE, AGENT_URL, API_SOCKET, BLOCK_DEADLINE,
     BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES, DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT,
-    LOG_LEVEL, PROMETHEUS_ADDRESS, RETRY_INITIAL, RETRY_MAX, RETRY_MAX_AGE, ROLE, SOCKET_MODE,
-    SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
+    LOG_LEVEL, PROMETHEUS_ADDRESS, REPORT_AGENT_METRICS, RETRY_INITIAL, RETRY_MAX, RETRY_MAX_AGE,
+    ROLE, SOCKET_MODE, SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
 };
 use super::{Config, LogFormat, ScrapeAddress, TokenSource};
 use crate::buffer::WhenFull;
 use crate::forward::retry::Delivery;
+use crate::report::AgentMetrics;
 
 /// One line for each value in effect; a file made of them gives the same configuration, once the
 /// redacted values are put back.
@@ -53,6 +54,10 @@ impl Config {
             (&SOCKET_PATH, path(&self.socket.path)),
             (&PROMETHEUS_ADDRESS, text(prometheus)),
             (&ROLE, text(&self.upstream.role)),
+            (
+                &REPORT_AGENT_METRICS,
+                text(agent_metrics(self.report_agent_metrics)),
+            ),
             (&SOCKET_MODE, text(format!("{:04o}", self.socket.mode))),
             (&TAKE_OVER, Value::Boolean(self.socket.take_over)),
             (&BUFFER_MAX_BATCHES, Value::Integer(batches)),
@@ -120,6 +125,14 @@ fn delivery(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::AtLeastOnce => "at-least-once",
         Delivery::AtMostOnce => "at-most-once",
+    }
+}
+
+fn agent_metrics(reported: AgentMetrics) -> &'static str {
+    match reported {
+        AgentMetrics::Auto => "auto",
+        AgentMetrics::Always => "always",
+        AgentMetrics::Never => "never",
     }
 }
 

@@ -129,7 +129,7 @@ impl<U: Upstream> Forwarder<U> {
             let Some(outcome) = self.attempt(&mut cargo, attempt.batches, stop).await else {
                 break;
             };
-            self.metrics.attempted(retry::label(&outcome));
+            self.metrics.attempted(outcome.label());
             let verdict = verdict(&outcome, attempt, self.settings.delivery);
             self.log(&outcome, verdict, attempt);
             match verdict {

@@ -3,7 +3,6 @@
 //! A transport says what was seen of an attempt ([`Outcome`]); this module says what follows. Waiting for a new
 //! link is not decided here: after [`Verdict::Return`] the link counts as lost, and its own backoff applies.
 
-use crate::metrics::AttemptOutcome;
 use crate::upstream::Outcome;
 
 /// How often a request that the control plane refuses is tried on a working link before it is split or dropped.
@@ -61,17 +60,6 @@ pub fn verdict(outcome: &Outcome, attempt: Attempt, delivery: Delivery) -> Verdi
             Delivery::AtLeastOnce => Verdict::Return { ambiguous: true },
             Delivery::AtMostOnce => Verdict::Failed,
         },
-    }
-}
-
-/// The label under which an attempt is counted.
-pub fn label(outcome: &Outcome) -> AttemptOutcome {
-    match outcome {
-        Outcome::Accepted(_) => AttemptOutcome::Accepted,
-        Outcome::Rejected(_) => AttemptOutcome::Rejected,
-        Outcome::Refused(_) => AttemptOutcome::Refused,
-        Outcome::Retry(_) => AttemptOutcome::Retry,
-        Outcome::Ambiguous(_) => AttemptOutcome::Ambiguous,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Handles, the exposition, METRICS.md and the tests are made from it. A series whose label values are
 //! listed here exists from the start, at 0.
 
-use super::labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+use super::labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault, SampleFault};
 use Kind::{Counter, Gauge, Histogram};
 
 /// The type of a family, as its `# TYPE` line says it.
@@ -300,6 +300,33 @@ pub const UPSTREAM_DIALS: Family = split(
     "Attempts to connect to the control plane, by outcome.",
 );
 
+/// Calls of UpdateStats.
+pub const REPORT_ATTEMPTS: Family = split(
+    "weir_report_attempts_total",
+    Counter,
+    &[Label {
+        name: "outcome",
+        values: AttemptOutcome::VALUES,
+    }],
+    "Calls that report metrics to the control plane, or ask it how often to, by what was seen.",
+);
+/// Series that are not reported.
+pub const REPORT_SAMPLES_REFUSED: Family = split(
+    "weir_report_samples_refused_total",
+    Counter,
+    &[Label {
+        name: "reason",
+        values: SampleFault::VALUES,
+    }],
+    "Series that are not reported to the control plane, by reason; each is counted once.",
+);
+/// When a report was last accepted.
+pub const REPORT_LAST_SUCCESS: Family = family(
+    "weir_report_last_success_timestamp_seconds",
+    Gauge,
+    "Unix time of the latest report of metrics that the control plane took; 0 before the first.",
+);
+
 /// Panics caught anywhere in the process.
 pub const PANICS: Family = family(
     "weir_panics_total",
@@ -393,6 +420,9 @@ pub const SIDECAR: &[Family] = &[
     CONNECTIONS_TOTAL,
     UPSTREAM_CONNECTED,
     UPSTREAM_DIALS,
+    REPORT_ATTEMPTS,
+    REPORT_SAMPLES_REFUSED,
+    REPORT_LAST_SUCCESS,
     PANICS,
     BUILD_INFO,
     PROCESS_CPU,

@@ -78,7 +78,7 @@ label_values! {
 }
 
 label_values! {
-    /// What was seen of an attempt to forward a request.
+    /// What was seen of an attempt of a call.
     pub enum AttemptOutcome {
         /// Answered with a message.
         Accepted = "accepted",
@@ -90,5 +90,23 @@ label_values! {
         Rejected = "rejected",
         /// Written, and no usable answer came.
         Ambiguous = "ambiguous",
+    }
+}
+
+label_values! {
+    /// Why a series is not reported to the control plane.
+    pub enum SampleFault {
+        /// A name that belongs to the control plane, to the workspace agent, or to Weir itself.
+        ReservedName = "reserved_name",
+        /// A label that the control plane adds itself, or one that begins with `__`.
+        ReservedLabel = "reserved_label",
+        /// A name, or the name of a label, outside the charset, or a label that is there twice.
+        InvalidName = "invalid_name",
+        /// A histogram or summary: a report has no place for one.
+        Histogram = "histogram",
+        /// Another type than the series before it under the same name, or the same series once more.
+        Conflict = "conflict",
+        /// Beyond the bounds of a report.
+        MaxSeries = "max_series",
     }
 }

@@ -22,7 +22,7 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use catalog::{Family, Kind};
-pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault};
+pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault, SampleFault};
 pub use process::ProcessCollector;
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
@@ -34,6 +34,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// What the forwarder counts.
     pub forward: ForwardMetrics,
+    /// What reports to the control plane count.
+    pub report: ReportMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -56,6 +58,11 @@ impl Metrics {
                 latency: histogram(&catalog::FORWARD_LATENCY)?,
                 last_success: gauge(&catalog::LAST_SUCCESS)?,
             },
+            report: ReportMetrics {
+                attempts: each(&catalog::REPORT_ATTEMPTS)?,
+                refused: each(&catalog::REPORT_SAMPLES_REFUSED)?,
+                last_success: gauge(&catalog::REPORT_LAST_SUCCESS)?,
+            },
             panics: counter(&catalog::PANICS)?,
         })
     }
@@ -71,6 +78,9 @@ impl Metrics {
             Box::new(self.forward.attempts.clone()),
             Box::new(self.forward.latency.clone()),
             Box::new(self.forward.last_success.clone()),
+            Box::new(self.report.attempts.clone()),
+            Box::new(self.report.refused.clone()),
+            Box::new(self.report.last_success.clone()),
             Box::new(self.panics.clone()),
         ]
     }
@@ -160,6 +170,31 @@ impl ForwardMetrics {
     /// When the control plane last acknowledged anything, in Unix seconds; 0 before the first time.
     pub fn last_success(&self) -> i64 {
         self.last_success.get()
+    }
+}
+
+/// What reports to the control plane count.
+#[derive(Clone, Debug)]
+pub struct ReportMetrics {
+    attempts: IntCounterVec,
+    refused: IntCounterVec,
+    last_success: IntGauge,
+}
+
+impl ReportMetrics {
+    /// Counts a finished call.
+    pub fn attempted(&self, outcome: AttemptOutcome) {
+        self.attempts.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts a series that is not reported, the first time that it is not.
+    pub fn refused(&self, fault: SampleFault) {
+        self.refused.with_label_values(&[fault.label()]).inc();
+    }
+
+    /// Records when the control plane last took a report, in Unix seconds.
+    pub fn succeeded_at(&self, unix_seconds: u64) {
+        self.last_success.set(unix_seconds.cast_signed());
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 
 use prometheus::Registry;
+use prometheus::proto::MetricFamily;
 use tokio::time::Instant;
 
 use super::books::{Books, BooksCollector};
@@ -44,7 +45,9 @@ impl Debug for Sources {
 pub struct View {
     sources: Sources,
     books: Arc<Books>,
-    registry: Registry,
+    page: Registry,
+    /// The page without what the kernel says of the process.
+    counted: Registry,
     health: Health,
     started: Instant,
 }
@@ -56,16 +59,14 @@ impl View {
     /// When a row of the catalogue is not a valid metric, or stands there twice.
     pub fn new(sources: Sources, now: Instant) -> Result<Self, prometheus::Error> {
         let books = Arc::new(Books::new(Arc::clone(&sources.buffer), sources.limits));
-        let registry = Registry::new();
-        for collector in sources.metrics.collectors() {
-            registry.register(collector)?;
-        }
-        registry.register(Box::new(BooksCollector::new(Arc::clone(&books))?))?;
-        registry.register(Box::new(ProcessCollector::new()?))?;
+        let counted = counted(&sources.metrics, &books)?;
+        let page = self::counted(&sources.metrics, &books)?;
+        page.register(Box::new(ProcessCollector::new()?))?;
         Ok(Self {
             sources,
             books,
-            registry,
+            page,
+            counted,
             health: Health::new(now),
             started: now,
         })
@@ -93,7 +94,13 @@ impl View {
     /// # Errors
     /// When a family cannot be written in this format.
     pub fn metrics(&self, format: Format) -> Result<Vec<u8>, prometheus::Error> {
-        exposition::encode(&self.registry.gather(), format)
+        exposition::encode(&self.page.gather(), format)
+    }
+
+    /// What the stages have counted, as the page has it: all of the books is of one moment. Nothing is read from the
+    /// kernel for it.
+    pub fn counted(&self) -> Vec<MetricFamily> {
+        self.counted.gather()
     }
 
     /// The status document.
@@ -111,4 +118,14 @@ impl View {
         };
         StatusDocument::new(&self.books.account(now), around)
     }
+}
+
+/// A registry of all that the stages count.
+fn counted(metrics: &Metrics, books: &Arc<Books>) -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    for collector in metrics.collectors() {
+        registry.register(collector)?;
+    }
+    registry.register(Box::new(BooksCollector::new(Arc::clone(books))?))?;
+    Ok(registry)
 }

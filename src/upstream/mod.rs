@@ -24,6 +24,8 @@ pub use link::{Driver, WebSocketUpstream};
 pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};
 
+use crate::metrics::AttemptOutcome;
+
 /// A method of the service `coder.agent.v2.Agent`, by its full name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rpc(&'static str);
@@ -31,6 +33,9 @@ pub struct Rpc(&'static str);
 impl Rpc {
     /// Boundary audit logs; since API version 2.7.
     pub const REPORT_BOUNDARY_LOGS: Self = Self("/coder.agent.v2.Agent/ReportBoundaryLogs");
+
+    /// Statistics of the agent and samples of metrics; without any, how often to report them; since API version 2.0.
+    pub const UPDATE_STATS: Self = Self("/coder.agent.v2.Agent/UpdateStats");
 
     /// The name as it stands in an Invoke packet or a gRPC path.
     pub fn path(self) -> &'static str {
@@ -51,6 +56,19 @@ pub enum Outcome {
     Retry(String),
     /// Bytes were written and no usable answer came: it may have been handled, or not.
     Ambiguous(String),
+}
+
+impl Outcome {
+    /// The label under which an attempt is counted.
+    pub fn label(&self) -> AttemptOutcome {
+        match self {
+            Self::Accepted(_) => AttemptOutcome::Accepted,
+            Self::Rejected(_) => AttemptOutcome::Rejected,
+            Self::Refused(_) => AttemptOutcome::Refused,
+            Self::Retry(_) => AttemptOutcome::Retry,
+            Self::Ambiguous(_) => AttemptOutcome::Ambiguous,
+        }
+    }
 }
 
 /// One connection to a control plane that is dialled again whenever it is lost.

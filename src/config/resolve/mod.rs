@@ -12,12 +12,13 @@ use super::raw::{Flags, Raw};
 use super::refused::{REFUSALS, Refusal};
 use super::setting::{
     ALL, API_SOCKET, BLOCK_DEADLINE, BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES,
-    DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT, LOG_LEVEL, PROMETHEUS_ADDRESS, RETRY_MAX_AGE, SOCKET_MODE,
-    SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
+    DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT, LOG_LEVEL, PROMETHEUS_ADDRESS, REPORT_AGENT_METRICS,
+    RETRY_MAX_AGE, SOCKET_MODE, SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
 };
 use super::{Buffer, Config, Forward, Log, LogFormat, ScrapeAddress, Socket};
 use crate::buffer::WhenFull;
 use crate::forward::retry::Delivery;
+use crate::report::AgentMetrics;
 
 mod control;
 mod path;
@@ -51,6 +52,7 @@ impl Config {
         let socket = resolver.socket();
         let buffer = resolver.buffer();
         let forward = resolver.forward(buffer.as_ref());
+        let report_agent_metrics = resolver.report_agent_metrics();
         let prometheus = resolver.prometheus();
         let api_socket = resolver.api_socket(socket.as_ref().map(|socket| socket.path.as_path()));
         let drain_timeout = resolver.value(&DRAIN_TIMEOUT, parse::duration);
@@ -70,6 +72,7 @@ impl Config {
             socket,
             buffer,
             forward,
+            report_agent_metrics,
             prometheus,
             api_socket,
             drain_timeout,
@@ -80,6 +83,7 @@ impl Config {
                 Some(socket),
                 Some(buffer),
                 Some(forward),
+                Some(report_agent_metrics),
                 Some(prometheus),
                 Some(api_socket),
                 Some(drain_timeout),
@@ -89,6 +93,7 @@ impl Config {
                 socket,
                 buffer,
                 forward,
+                report_agent_metrics,
                 prometheus,
                 api_socket,
                 drain_timeout,
@@ -274,6 +279,17 @@ impl<'a> Resolver<'a> {
             self.warnings.push(message);
         }
         usize::try_from(bounded).unwrap_or(usize::MAX)
+    }
+
+    fn report_agent_metrics(&mut self) -> Option<AgentMetrics> {
+        self.value(&REPORT_AGENT_METRICS, |text| {
+            let words = [
+                ("auto", AgentMetrics::Auto),
+                ("always", AgentMetrics::Always),
+                ("never", AgentMetrics::Never),
+            ];
+            parse::choice(text, &words)
+        })
     }
 
     /// The outer `None` is a fault, the inner one is off.

@@ -37,6 +37,8 @@ const VALID: &[(&str, &str, &str)] = &[
     ("prometheus-address", "[::1]:2112", "\"[::1]:2112\""),
     ("prometheus-address", "unix:m.sock", "\"unix:/cwd/m.sock\""),
     ("role", "log.stream_1-a", "\"log.stream_1-a\""),
+    ("report-agent-metrics", "always", "\"always\""),
+    ("report-agent-metrics", "never", "\"never\""),
     ("socket-mode", "0o666", "\"0666\""),
     ("socket-mode", "0", "\"0000\""),
     ("socket-mode", "777", "\"0777\""),
@@ -201,11 +203,6 @@ const INVALID: &[(&str, &str, &str)] = &[
         "expected auto or always or never",
     ),
     (
-        "report-agent-metrics",
-        "always",
-        "not available in this version: reporting metrics",
-    ),
-    (
         "socket-mode",
         "0800",
         "expected octal permissions, 0000 to 0777, got \"0800\"",
@@ -353,11 +350,9 @@ fn every_flag_has_a_valid_and_a_wrong_case() {
 fn the_defaults_of_absent_features_may_be_written_out() {
     ok(&[
         ("transport", "websocket"),
-        ("report-agent-metrics", "auto"),
         ("spool-max-bytes", "268435456"),
         ("spool-sync", "interval"),
     ]);
-    ok(&[("report-agent-metrics", "never")]);
 }
 
 #[test]

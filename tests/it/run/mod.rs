@@ -27,6 +27,7 @@ mod dials;
 mod million;
 mod outages;
 mod policy;
+mod reports;
 mod senders;
 mod signals;
 mod slow;

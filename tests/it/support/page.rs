@@ -127,6 +127,12 @@ impl Page {
         );
     }
 
+    /// Every series with its value.
+    pub fn series(&self) -> impl Iterator<Item = (&str, f64)> {
+        let samples = self.samples.iter();
+        samples.map(|sample| (sample.series.as_str(), sample.value))
+    }
+
     /// Every sample whose name begins so, for messages.
     pub fn family(&self, name: &str) -> String {
         let samples = self.samples.iter();

@@ -34,6 +34,9 @@ const (
 	RuleTruncated      = "drpc.truncated"        // FIN inside a frame or a packet
 	RuleFINBeforeReply = "drpc.fin_before_reply" // FIN before the reply was written
 
+	// Reports of metrics (prometheus/client_golang).
+	RuleMetric = "stats.metric" // a sample that coderd cannot expose, alone or beside the others
+
 	// WebSocket, as found by the library.
 	RuleText      = "websocket.text"     // a text message
 	RuleWebSocket = "websocket.protocol" // anything else that RFC 6455 forbids

@@ -51,7 +51,7 @@ func (s *Server) newConnection(ws *websocket.Conn, l *link, token, role string) 
 			s.account.violation(Violation{c.id, rule, stream, detail})
 		})
 	}
-	if err := c.mux.Register(&agentAPI{server: s, token: token}, service); err != nil {
+	if err := c.mux.Register(&agentAPI{s, token, c.id}, service); err != nil {
 		return nil, err
 	}
 	c.tap = &tap{

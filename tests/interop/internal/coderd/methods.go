@@ -19,6 +19,7 @@ import (
 	"storj.io/drpc"
 	"storj.io/drpc/drpcerr"
 
+	"weir.test/interop/internal/audit"
 	"weir.test/interop/internal/pb"
 )
 
@@ -33,8 +34,9 @@ var semver = regexp.MustCompile(`^v(0|[1-9]\d*)(\.(0|[1-9]\d*)(\.(0|[1-9]\d*)` +
 
 // agentAPI answers the calls of one connection.
 type agentAPI struct {
-	server *Server
-	token  string
+	server     *Server
+	token      string
+	connection uint64
 }
 
 // method is one row of the service's description.
@@ -150,6 +152,9 @@ func (a *agentAPI) updateStats(_ context.Context, in *pb.UpdateStatsRequest) (*p
 			account.Metrics = metrics(in.Stats)
 		}
 	})
+	for _, fault := range a.server.exposition.check(in.GetStats().GetMetrics()) {
+		a.server.account.violation(Violation{a.connection, audit.RuleMetric, 0, fault.Error()})
+	}
 	return &pb.UpdateStatsResponse{ReportInterval: durationpb.New(a.server.config.Refresh)}, nil
 }
 

@@ -56,6 +56,8 @@ type Server struct {
 	http     *http.Server
 	log      *log.Logger
 
+	exposition *exposition
+
 	mu          sync.Mutex
 	address     string
 	listener    net.Listener
@@ -70,6 +72,7 @@ func New(config Config) (*Server, error) {
 		config:      config,
 		account:     newAccount(config.KeepRaw),
 		network:     newNetwork(config.RTT),
+		exposition:  newExposition(),
 		connections: make(map[*connection]struct{}),
 		log:         log.New(os.Stderr, "coderd: ", log.Lmicroseconds),
 	}
