@@ -14,6 +14,7 @@ use super::{balance, settings};
 use crate::buffer::Buffer;
 use crate::buffer::ledger::Ledger;
 use crate::cli::{Exit, Ready};
+use crate::collect;
 use crate::config::{Config, Faults};
 use crate::forward::Forwarder;
 use crate::ingest::{Claim, Ingest, Listener, Senders};
@@ -134,7 +135,19 @@ impl Sidecar {
             scrape: config.prometheus.clone().map(settings::address),
             api: Some(config.api_socket.clone()),
         };
-        let endpoint = endpoint.start(Arc::clone(&self.view)).await?;
+        let (jobs, held) = settings::targets(config, &self.metrics.targets);
+        let reporter = Reporter::new(
+            upstream.clone(),
+            settings::report(config, &self.view, &held),
+            self.metrics.report.clone(),
+            fastrand::Rng::new(),
+        );
+        let pace = reporter.pace();
+        let endpoint = endpoint
+            .start_beside(Arc::clone(&self.view), |stop| {
+                collect::serve(jobs, pace, stop)
+            })
+            .await?;
         ready(&Ready::new(
             Some(config.socket.path.as_path()),
             endpoint.bound(),
@@ -169,12 +182,6 @@ impl Sidecar {
         let mut link = Part::start("link", driver.run(link_stop.clone()));
         // Nobody watches it: should it fail, that is counted as a panic, and the logs go on.
         let mut report = Part::start("reporter", {
-            let reporter = Reporter::new(
-                upstream.clone(),
-                settings::report(config, &self.view),
-                self.metrics.report.clone(),
-                fastrand::Rng::new(),
-            );
             let (stop, taken_over) = (report_stop.clone(), taken_over.clone());
             // The series are those of the instance that took over then, which has begun at 0.
             async move { taken_over.run_until_cancelled(reporter.run(&stop)).await }

@@ -15,6 +15,7 @@ pub mod exposition;
 mod labels;
 mod process;
 pub(crate) mod sample;
+mod targets;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 use catalog::{Family, Kind};
 pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault, SampleFault};
 pub use process::ProcessCollector;
+pub use targets::{TargetMetrics, TargetsMetrics};
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Metrics {
     pub forward: ForwardMetrics,
     /// What reports to the control plane count.
     pub report: ReportMetrics,
+    /// What the collection of other programs' metrics counts.
+    pub targets: TargetsMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -63,13 +67,14 @@ impl Metrics {
                 refused: each(&catalog::REPORT_SAMPLES_REFUSED)?,
                 last_success: gauge(&catalog::REPORT_LAST_SUCCESS)?,
             },
+            targets: TargetsMetrics::new()?,
             panics: counter(&catalog::PANICS)?,
         })
     }
 
     /// Every collector behind the handles, for a registry.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![
+        let mut collectors: Vec<Box<dyn Collector>> = vec![
             Box::new(self.ingest.rejected.clone()),
             Box::new(self.ingest.open.clone()),
             Box::new(self.ingest.accepted.clone()),
@@ -82,7 +87,9 @@ impl Metrics {
             Box::new(self.report.refused.clone()),
             Box::new(self.report.last_success.clone()),
             Box::new(self.panics.clone()),
-        ]
+        ];
+        collectors.extend(self.targets.collectors());
+        collectors
     }
 }
 

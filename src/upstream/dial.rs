@@ -82,7 +82,7 @@ async fn connect(settings: &Settings, url: &Url, tls: &Tls) -> Result<Io, DialEr
     encrypted(io, url, tls).await
 }
 
-async fn encrypted(io: Io, url: &Url, tls: &Tls) -> Result<Io, DialError> {
+pub(super) async fn encrypted(io: Io, url: &Url, tls: &Tls) -> Result<Io, DialError> {
     match url.host_str() {
         Some(host) if is_secure(url) => tls.connect(host, io).await,
         _ => Ok(io),
@@ -91,7 +91,7 @@ async fn encrypted(io: Io, url: &Url, tls: &Tls) -> Result<Io, DialError> {
 
 /// A TCP connection to the host of `url` itself: its addresses in turn, each tried beside those before it
 /// that have not failed.
-async fn open(url: &Url) -> Result<Io, DialError> {
+pub(super) async fn open(url: &Url) -> Result<Io, DialError> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
     let bare = host

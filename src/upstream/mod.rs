@@ -4,6 +4,7 @@
 //! from an [`Outcome`] is decided in [`crate::forward::retry`] alone.
 
 mod dial;
+mod direct;
 mod error;
 mod handshake;
 mod http1;
@@ -20,6 +21,8 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub(crate) use direct::Direct;
+pub(crate) use http1::Io;
 pub use link::{Driver, WebSocketUpstream};
 pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};

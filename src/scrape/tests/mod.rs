@@ -27,6 +27,9 @@ const LIMITS: Limits = Limits {
     max_bytes: 1 << 20,
 };
 
+/// A program whose metrics are collected, without which there are no series of any.
+const TARGET: &str = "node";
+
 /// Far longer than any answer takes: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -49,6 +52,7 @@ impl Sidecar {
     fn with_senders(start: Instant, senders: Vec<SenderStatus>) -> Self {
         let buffer = Buffer::new(LIMITS, WhenFull::DropNewest, Ledger::new());
         let metrics = Metrics::new().unwrap();
+        metrics.targets.target(TARGET);
         let sources = Sources {
             buffer: Arc::clone(&buffer),
             limits: LIMITS,

@@ -73,8 +73,10 @@ impl Kind {
 }
 
 /// One family.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Family<'p> {
+    /// Its place among the families of the page, counted from 0.
+    pub index: usize,
     /// Its name; samples may add a suffix.
     pub name: Cow<'p, str>,
     /// Its type.
@@ -118,7 +120,12 @@ impl<'p> Families<'p> {
         &self.all
     }
 
-    /// The family of a sample, which from now on has samples. A family that bears the very name goes before one
+    /// The family of this number, which one of the other methods has returned.
+    pub(super) fn at(&self, index: usize) -> &Family<'p> {
+        &self.all[index]
+    }
+
+    /// The number of the family of a sample, which from now on has samples. A family that bears the very name goes before one
     /// that bears it without its suffix.
     pub(super) fn of_sample(&mut self, name: &Cow<'p, str>) -> Result<usize, TooMany> {
         if let Some((latest, index)) = &self.latest
@@ -164,6 +171,7 @@ impl<'p> Families<'p> {
         }
         self.by_name.insert(name.clone(), index);
         self.all.push(Family {
+            index,
             name: name.clone(),
             kind: Kind::Unknown,
             help: Cow::Borrowed(""),

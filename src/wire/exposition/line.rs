@@ -139,6 +139,10 @@ fn sample<'p>(cursor: &mut Cursor<'p>, scratch: &mut Scratch<'p>) -> Result<Seri
         let name = cursor.metric_name();
         let name = name.ok_or_else(|| cursor.expected("a metric name, # or a blank line"))?;
         scratch.labels.clear();
+        let adjoins = !matches!(cursor.peek(), None | Some(b' ' | b'\t' | b'{'));
+        if adjoins && cursor.format() == Format::OpenMetrics {
+            return Err(cursor.expected("a blank or { behind the metric name"));
+        }
         cursor.skip_blanks();
         let brace = cursor.at();
         if cursor.take(b'{') && labels::read(cursor, &mut scratch.labels)?.is_some() {

@@ -43,8 +43,8 @@ pub struct Sample<'r, 'p> {
     pub timestamp_ms: Option<i64>,
     /// What it has beside it, in OpenMetrics.
     pub exemplar: Option<Exemplar<'r, 'p>>,
-    /// Which of [`Reader::families`] it belongs to.
-    pub family: usize,
+    /// What it belongs to.
+    pub family: &'r Family<'p>,
 }
 
 /// Reads a page from its beginning to its end, once.
@@ -226,7 +226,7 @@ impl<'p> Reader<'p> {
                 value,
                 timestamp_ms,
             }),
-            family,
+            family: self.families.at(family),
         })
     }
 }

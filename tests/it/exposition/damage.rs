@@ -53,6 +53,20 @@ const NAMES: [&str; 8] = [
     "le",
 ];
 
+/// Lines that chance rarely makes.
+pub const RARE: [&str; 10] = [
+    " up 5",
+    "# \0 x",
+    "up 1 1.0015",
+    "up 5 -1",
+    "up\"x y\" 5",
+    "# HELP \"up x",
+    "up-1 5",
+    "# T\0YPE up gauge",
+    "#TYPE up",
+    "up{a=\"b\" c=\"d\"} 1",
+];
+
 const QUOTED: [&str; 6] = [
     "my.metric",
     "h\u{e9}",
@@ -189,7 +203,7 @@ impl Pages {
                 let at = if self.random.bool() { 0 } else { end };
                 let line = match kind {
                     0..=3 => self.odd_sample(format),
-                    _ => self.odd_metadata(),
+                    _ => self.odd_metadata(&lines),
                 };
                 lines.insert(at, line);
                 at
@@ -209,6 +223,13 @@ impl Pages {
             }
         };
         Page { lines, damaged }
+    }
+
+    /// A sound page with this line before everything else.
+    pub fn page_with(&mut self, line: &str, format: Format) -> Page {
+        let mut lines = self.sound(format);
+        lines.insert(0, line.as_bytes().to_vec());
+        Page { lines, damaged: 0 }
     }
 
     /// A page with nothing wrong.
@@ -345,7 +366,7 @@ impl Pages {
         line
     }
 
-    fn odd_metadata(&mut self) -> Vec<u8> {
+    fn odd_metadata(&mut self, lines: &[Vec<u8>]) -> Vec<u8> {
         let words = [
             "# HELP", "# TYPE", "# UNIT", "#HELP", "# help", "#", "##", "# EOF", "# x",
         ];
@@ -374,9 +395,17 @@ impl Pages {
             "seconds",
             "counter ",
         ];
+        let typed = lines.iter().find_map(|line| {
+            let rest = line.strip_prefix(b"# TYPE ")?;
+            rest.split(|byte| *byte == b' ').next()
+        });
+        let typed = typed.map(|name| String::from_utf8_lossy(name).into_owned());
         let mut line = self.random.choice(words).unwrap().to_owned();
         for part in [
-            self.random.choice(names).unwrap(),
+            match (typed.as_deref(), self.random.bool()) {
+                (Some(typed), true) => typed,
+                _ => self.random.choice(names).unwrap(),
+            },
             self.random.choice(texts).unwrap(),
         ] {
             if self.random.u8(..8) > 0 {

@@ -6,11 +6,15 @@ use super::judge::Verdict;
 
 /// A line that Weir refuses although a parser takes it.
 #[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "a reason is for the reader, here and in a failure"
+)]
 pub struct Refused {
     /// What Weir says was expected, the beginning of it.
     pub expected: &'static str,
     /// Who takes the page: textparse, expfmt.
-    pub takers: [bool; 2],
+    pub takers: &'static [[bool; 2]],
     pub reason: &'static str,
 }
 
@@ -21,98 +25,83 @@ const BOTH: [bool; 2] = [true, true];
 pub const REFUSED: &[Refused] = &[
     Refused {
         expected: "a series that the page has not had",
-        takers: BOTH,
+        takers: &[BOTH, TEXTPARSE],
         reason: "which of two values holds is not said; the storage of Prometheus refuses the second, coderd fails",
     },
     Refused {
-        expected: "a series that the page has not had",
-        takers: TEXTPARSE,
-        reason: "as above; expfmt objects to something else besides",
-    },
-    Refused {
         expected: "a label name that this sample has not had",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "a label with two values has none",
     },
     Refused {
         expected: "a label name that is not reserved",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "__name__ as a label is a second name of the metric",
     },
     Refused {
         expected: "the escape",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "the text format has three escapes: \\new of an unescaped Windows path would silently be a line feed",
     },
     Refused {
         expected: ", or }",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "textparse takes labels without a comma between them, by its own comment perhaps by accident",
     },
     Refused {
         expected: "UTF-8",
-        takers: TEXTPARSE,
-        reason: "textparse does not look at quoted names",
-    },
-    Refused {
-        expected: "UTF-8",
-        takers: EXPFMT,
-        reason: "expfmt does not look at help",
+        takers: &[TEXTPARSE, EXPFMT, BOTH],
+        reason: "textparse does not look at quoted names, expfmt not at help",
     },
     Refused {
         expected: "a blank behind the metric name",
-        takers: EXPFMT,
-        reason: "expfmt lets quotes begin and end within a name",
+        takers: &[TEXTPARSE, EXPFMT],
+        reason: "textparse takes what follows a name at once for the text, expfmt lets quotes begin within a name",
     },
     Refused {
-        expected: "a blank behind the metric name",
-        takers: TEXTPARSE,
-        reason: "textparse takes what follows a name at once for the text",
+        expected: "a closing quote",
+        takers: &[TEXTPARSE],
+        reason: "metadata whose name has no end is a comment to textparse",
+    },
+    Refused {
+        expected: "a decimal number",
+        takers: &[EXPFMT],
+        reason: "expfmt lets quotes begin within a name, and so the name go on with anything",
     },
     Refused {
         expected: "a metric name",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "textparse ends a page silently at a NUL at the beginning of a line",
     },
     Refused {
         expected: "the type before the samples of a family",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "the samples were read without it",
     },
     Refused {
         expected: "one type for a family",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "which of two types holds is not said",
     },
     Refused {
         expected: "one help for a family",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "which of two texts holds is not said",
     },
     Refused {
         expected: "counter, gauge, histogram, summary or untyped",
-        takers: EXPFMT,
-        reason: "expfmt takes a line without a type, and types in any case and of other formats",
-    },
-    Refused {
-        expected: "counter, gauge, histogram, summary or untyped",
-        takers: TEXTPARSE,
-        reason: "#TYPE without a blank is a comment to textparse; the first word behind # decides, says the format",
+        takers: &[TEXTPARSE, EXPFMT, BOTH],
+        reason: "expfmt takes a line without a type, and types in any case and of other formats; to textparse #TYPE without a blank is a comment, though the first word behind # decides, says the format",
     },
     Refused {
         expected: "HELP, TYPE, UNIT or EOF",
-        takers: TEXTPARSE,
+        takers: &[TEXTPARSE],
         reason: "textparse overlooks a NUL within a word: T\\0YPE is TYPE",
     },
     Refused {
         expected: "a timestamp in seconds that is finite",
-        takers: BOTH,
+        takers: &[BOTH, TEXTPARSE],
         reason: "what does not fit becomes an arbitrary time in Go",
-    },
-    Refused {
-        expected: "a timestamp in seconds that is finite",
-        takers: TEXTPARSE,
-        reason: "as above; expfmt objects to something else besides",
     },
 ];
 
@@ -121,11 +110,15 @@ pub fn may_refuse(fault: &Fault, verdict: &Verdict) -> Option<usize> {
     let takers = verdict.takers();
     REFUSED
         .iter()
-        .position(|row| row.takers == takers && fault.expected.starts_with(row.expected))
+        .position(|row| row.takers.contains(&takers) && fault.expected.starts_with(row.expected))
 }
 
 /// A page without a fault that a parser refuses or reads otherwise.
 #[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "a reason is for the reader, here and in a failure"
+)]
 pub struct Accepted {
     /// Whose word is not taken.
     pub reader: Reader,
@@ -169,7 +162,11 @@ pub const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         reader: Reader::Textparse,
-        what: What::Says(&["invalid metric type", "expected metric name after"]),
+        what: What::Says(&[
+            "invalid metric type",
+            "expected metric name after",
+            "linebreak expected after metadata",
+        ]),
         reason: "textparse overlooks a NUL within a word: T\\0YPE is TYPE",
     },
     Accepted {

@@ -150,6 +150,10 @@ fn a_bad_line_of_openmetrics_costs_itself_and_is_reported_with_its_place() {
             "column 17: expected the unit that the name of the family ends in, got \"seconds\"",
         ),
         (
+            "a-1",
+            "column 2: expected a blank or { behind the metric name, got \"-1\"",
+        ),
+        (
             "a 1 x",
             "column 5: expected a timestamp in seconds, got \"x\"",
         ),

@@ -62,6 +62,12 @@ fn layout_does_not_matter() {
 }
 
 #[test]
+fn a_sign_ends_a_name_in_the_text_format() {
+    // Both parsers of Prometheus read it so: a name with a dash is another metric.
+    assert_eq!(sound("http-2 5", Text), ["http [] -2 @5"]);
+}
+
+#[test]
 fn exemplars_and_times_of_openmetrics_are_read() {
     let page = "# TYPE a counter\n\
                 a_total{b=\"c\"} 1 1.5 # {trace_id=\"x\"} 0.5 1.25\n\
@@ -79,17 +85,14 @@ fn exemplars_and_times_of_openmetrics_are_read() {
 /// The family and its type of each sample.
 fn families(page: &str, format: Format) -> Vec<(String, String, Kind)> {
     let mut reader = Reader::new(page.as_bytes(), format);
-    let mut of = Vec::new();
+    let mut families = Vec::new();
     while let Some(line) = reader.next() {
         if let Entry::Sample(sample) = line.unwrap() {
-            of.push((sample.name.to_owned(), sample.family));
+            let family = sample.family;
+            families.push((sample.name.to_owned(), family.name.to_string(), family.kind));
         }
     }
-    let family = |(name, index): (String, usize)| {
-        let family = &reader.families()[index];
-        (name, family.name.to_string(), family.kind)
-    };
-    of.into_iter().map(family).collect()
+    families
 }
 
 #[track_caller]
