@@ -28,6 +28,14 @@ impl Held {
         });
     }
 
+    /// Lets the samples be stale from this time on, if not before: the target was down when it was asked an interval
+    /// before that.
+    pub fn expire(&self, at: Instant) {
+        if let Some(latest) = self.lock().as_mut() {
+            latest.until = latest.until.min(at);
+        }
+    }
+
     /// The samples, unless they are stale.
     pub fn fresh(&self, now: Instant) -> Arc<[Sample]> {
         let held = self.lock();
@@ -75,6 +83,11 @@ mod tests {
         );
         assert!(held.fresh(now + Duration::from_secs(60)).is_empty());
         assert_eq!(&*held.latest(), [sample.clone()]);
+        // Asked more often meanwhile, it was down after 5 s.
+        held.expire(now + Duration::from_secs(10));
+        held.expire(now + Duration::from_secs(15));
+        assert_eq!(held.fresh(now + Duration::from_secs(9)).len(), 1);
+        assert!(held.fresh(now + Duration::from_secs(10)).is_empty());
         held.set(
             vec![sample.clone()],
             now + Duration::from_secs(90),

@@ -92,7 +92,7 @@ impl Job {
         self.metrics.took(begun.elapsed());
         match gathered {
             Ok(gathered) => self.succeeded(gathered, begun, interval),
-            Err(failure) => self.failed(&failure),
+            Err(failure) => self.failed(&failure, begun + interval),
         }
     }
 
@@ -117,12 +117,13 @@ impl Job {
         self.held.set(gathered.samples, begun, interval);
     }
 
-    fn failed(&mut self, failure: &Failure) {
+    fn failed(&mut self, failure: &Failure, down_for_an_interval: Instant) {
         self.metrics.down();
         let Target { name, location } = &self.target;
         if std::mem::replace(&mut self.log.down, true) {
             tracing::debug!(scrape = %name, %location, %failure, "still cannot be scraped");
         } else {
+            self.held.expire(down_for_an_interval);
             tracing::warn!(
                 scrape = %name, %location, %failure,
                 "cannot be scraped: its metrics are reported no more until it can, logs go on"

@@ -14,5 +14,6 @@ mod drpc;
 mod exposition;
 mod logging;
 mod run;
+mod scrape;
 mod support;
 mod upstream;

@@ -163,6 +163,27 @@ impl<'p> Families<'p> {
         self.all.get_mut(index).ok_or(TooMany)
     }
 
+    /// Makes another family of a name that stands for one already: from here on it stands for the new one.
+    pub(super) fn renew(&mut self, name: &Cow<'p, str>) -> Result<&mut Family<'p>, TooMany> {
+        self.latest = None;
+        let index = self.index(name)?;
+        self.all.get_mut(index).ok_or(TooMany)
+    }
+
+    /// Whether metadata with this type, behind the samples of the family of this name, begins another family: a gauge
+    /// `x` and a counter `x_total` are both `x` to OpenMetrics. client_golang writes such pages, of every Go program.
+    pub(super) fn may_renew(&self, name: &str, kind: Kind) -> bool {
+        let known = self
+            .by_name
+            .get(name)
+            .and_then(|index| self.all.get(*index));
+        self.format == Format::OpenMetrics
+            && known.is_some_and(|known| {
+                let one_counts = (known.kind == Kind::Counter) != (kind == Kind::Counter);
+                known.has_type && known.has_samples && one_counts
+            })
+    }
+
     /// Makes a family.
     fn index(&mut self, name: &Cow<'p, str>) -> Result<usize, TooMany> {
         let index = self.all.len();

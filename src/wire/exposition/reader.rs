@@ -153,9 +153,15 @@ impl<'p> Reader<'p> {
             }
             Line::Type(name, kind) => {
                 let kind: Kind = *kind;
+                if self.families.may_renew(name, kind) {
+                    self.families.renew(name).map_err(too_many)?;
+                }
                 self.describe(name, |family| family.set_type(kind))?;
             }
             Line::Help(name, help) => {
+                if self.next_renews(name) {
+                    self.families.renew(name).map_err(too_many)?;
+                }
                 self.describe(name, |family| family.set_help(help.clone()))?;
             }
             Line::Unit(name, unit) => {
@@ -165,6 +171,17 @@ impl<'p> Reader<'p> {
             Line::Eof => self.ended = true,
         }
         Ok(Some((said, family)))
+    }
+
+    /// Whether the next line gives a type to another family of this name, so that this line is of that family too.
+    fn next_renews(&self, name: &str) -> bool {
+        let next = line_at(self.page, self.at);
+        // What is seen here is read again when its turn comes, so that anything else can be left.
+        next.len() <= MAX_LINE
+            && match line::read(next, self.format, &mut Scratch::default()) {
+                Ok(Some(Line::Type(of, kind))) => of == name && self.families.may_renew(name, kind),
+                _ => false,
+            }
     }
 
     fn describe(

@@ -4,4 +4,5 @@ mod damage;
 mod departures;
 mod hostile;
 mod judge;
+mod live;
 mod sampled;

@@ -45,6 +45,21 @@ impl Sampled {
     }
 }
 
+impl Sampled {
+    /// A sample as `weir scrape --json` prints it.
+    pub fn of_json(json: &Value) -> Self {
+        let labels = json["labels"].as_object().expect("labels").iter();
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let value = json["value"].as_str().expect("a text");
+        Self::new(
+            &bytes(json["name"].as_str().expect("a name")),
+            labels.map(|(name, value)| (bytes(name), bytes(value.as_str().expect("a text")))),
+            bits(value.parse().expect("a number")),
+            json["timestamp_ms"].as_i64(),
+        )
+    }
+}
+
 fn escaped(text: &[u8]) -> String {
     text.escape_ascii().to_string()
 }

@@ -34,6 +34,7 @@ mod slow;
 mod start;
 mod status;
 mod stop;
+mod targets;
 
 use url::Url;
 

@@ -145,6 +145,32 @@ fn a_sample_belongs_to_the_family_that_its_suffix_leads_to() {
 }
 
 #[test]
+fn a_gauge_and_a_counter_of_one_stem_are_two_families_of_openmetrics() {
+    for second in [
+        "# HELP x All.\n# TYPE x counter\n",
+        "# TYPE x counter\n# HELP x All.\n",
+        "# HELP x Now.\n# TYPE x counter\n",
+    ] {
+        let page =
+            format!("# HELP x Now.\n# TYPE x gauge\nx 1\n{second}x_total 2\nx_created 3\n# EOF");
+        belong(
+            &page,
+            OpenMetrics,
+            &[
+                ("x", "x", Kind::Gauge),
+                ("x_total", "x", Kind::Counter),
+                ("x_created", "x", Kind::Counter),
+            ],
+        );
+    }
+    // Other types share nothing, nor does a page of the text format call a counter so.
+    let (_, faults) = read("# TYPE x gauge\nx 1\n# TYPE x summary\n# EOF", OpenMetrics);
+    assert_eq!(faults.len(), 1);
+    let (_, faults) = read("# TYPE x gauge\nx 1\n# TYPE x counter\n", Text);
+    assert_eq!(faults.len(), 1);
+}
+
+#[test]
 fn the_very_name_goes_before_a_suffix() {
     belong(
         "# TYPE h histogram\n# TYPE h_count gauge\nh_count 1\nh_sum 1\n",
