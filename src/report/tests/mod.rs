@@ -27,8 +27,10 @@ enum Answer {
 struct Call {
     /// Since the start.
     at: Duration,
-    /// The one sample of the report; `None` when it had no stats.
+    /// Our own sample in the report; `None` when it had no stats.
     value: Option<f64>,
+    /// Samples behind that.
+    others: usize,
 }
 
 /// An upstream that answers by a script, and accepts with an interval of 20 s when the script has ended.
@@ -46,13 +48,14 @@ impl Upstream for Arc<Scripted> {
         assert_eq!(rpc.path(), "/coder.agent.v2.Agent/UpdateStats");
         assert!(*self.connected.borrow(), "called without a link");
         let request = UpdateStatsRequest::decode(&*body.concat()).unwrap();
+        let metrics = request.stats.map(|stats| stats.metrics);
         self.calls.lock().unwrap().push(Call {
             at: self.start.elapsed(),
-            value: request.stats.map(|stats| {
-                assert_eq!(stats.metrics.len(), 1);
-                assert_eq!(stats.metrics[0].name, "weir_logs_received_total");
-                stats.metrics[0].value
+            value: metrics.as_ref().map(|metrics| {
+                assert_eq!(metrics[0].name, "weir_logs_received_total");
+                metrics[0].value
             }),
+            others: metrics.map_or(0, |metrics| metrics.len() - 1),
         });
         let answer = self.script.lock().unwrap().pop_front();
         let outcome = match answer {
@@ -190,11 +193,12 @@ async fn it_asks_how_often_then_reports_at_once_and_again() {
     bench
         .run_until(async {
             let calls = bench.calls_made(2).await;
-            let begin = Duration::ZERO;
-            assert_eq!(
-                calls,
-                [None, Some(0.0)].map(|value| Call { at: begin, value })
-            );
+            let call = |value| Call {
+                at: Duration::ZERO,
+                value,
+                others: 0,
+            };
+            assert_eq!(calls, [None, Some(0.0)].map(call));
             bench.counted.store(7, Ordering::Relaxed);
             let calls = bench.calls_made(4).await;
             assert_eq!(calls[2].value, Some(7.0));
@@ -339,6 +343,36 @@ async fn a_call_without_an_answer_is_given_up_and_the_link_kept() {
         .await;
     assert!(*bench.upstream.connected.borrow());
     assert_eq!(bench.attempts(AttemptOutcome::Ambiguous), 2.0);
+}
+
+#[tokio::test]
+async fn samples_of_others_pass_the_checks_behind_our_own() {
+    let bench = Bench::new([]);
+    let mut reporter = bench.reporter();
+    let sample = |name: &str| Sample {
+        name: name.to_owned(),
+        kind: SampleKind::Gauge,
+        value: 1.0,
+        labels: Vec::new(),
+    };
+    for names in [vec!["a", "b"], vec!["weir_logs_received_total", "c"]] {
+        let samples: Vec<_> = names.into_iter().map(sample).collect();
+        reporter
+            .inputs
+            .others
+            .push(Box::new(move || samples.clone()));
+    }
+    for _ in 0..2 {
+        reporter.report().await;
+    }
+    let calls = bench.calls();
+    assert!(
+        calls
+            .iter()
+            .all(|call| call.value == Some(0.0) && call.others == 3)
+    );
+    let refused = bench.metric("weir_report_samples_refused_total", Some("reserved_name"));
+    assert_eq!((calls.len(), refused), (2, 1.0));
 }
 
 #[tokio::test(start_paused = true)]
