@@ -124,9 +124,11 @@ pub struct StatusArgs {
 /// Arguments of `weir scrape`.
 #[derive(Clone, Debug, Args)]
 pub struct ScrapeArgs {
-    /// http://HOST[:PORT][/PATH], https://HOST[:PORT][/PATH] or unix:/SOCKET[:/PATH]; the path is /metrics where it is
-    /// left out
-    #[arg(value_name = "URL")]
+    /// Where the page is.
+    #[arg(
+        value_name = "URL",
+        help = "http://HOST[:PORT][/PATH], https://HOST[:PORT][/PATH] or unix:/SOCKET[:/PATH]; the path is /metrics where it is left out"
+    )]
     pub location: Location,
     /// Print JSON: an array of families, each with name, type, help and samples
     #[arg(long)]

@@ -149,8 +149,11 @@ pub(super) fn restarted(before: &[Sample], now: &[Sample]) -> u64 {
     counters(now).filter(fell).count() as u64
 }
 
+/// Name and labels.
+type Series<'s> = (&'s str, &'s [(String, String)]);
+
 /// The counters among the samples, by their series.
-fn counters(samples: &[Sample]) -> impl Iterator<Item = ((&str, &[(String, String)]), f64)> {
+fn counters(samples: &[Sample]) -> impl Iterator<Item = (Series<'_>, f64)> {
     let counters = samples
         .iter()
         .filter(|sample| sample.kind == SampleKind::Counter);

@@ -106,6 +106,10 @@ pub(super) struct TooMany;
 /// What was expected of metadata, and what came.
 pub(super) type Contradiction = (&'static str, &'static str);
 
+#[expect(
+    clippy::ptr_arg,
+    reason = "a name that is new is kept, which costs nothing where it is a slice of the page"
+)]
 impl<'p> Families<'p> {
     pub(super) fn new(format: Format) -> Self {
         Self {

@@ -184,6 +184,7 @@ impl<'p> Reader<'p> {
             }
     }
 
+    #[expect(clippy::ptr_arg, reason = "as that of the families")]
     fn describe(
         &mut self,
         name: &Cow<'p, str>,

@@ -64,6 +64,9 @@ fn escaped(text: &[u8]) -> String {
     text.escape_ascii().to_string()
 }
 
+/// An exemplar: labels, the bits of the value, milliseconds.
+pub type Exemplified = (Vec<(String, String)>, u64, Option<i64>);
+
 /// What a reader made of a page.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
@@ -73,8 +76,8 @@ pub struct Reading {
     pub fault: Option<String>,
     /// Type and help of each family that has any.
     pub families: BTreeMap<String, (String, String)>,
-    /// Exemplars: labels, the bits of the value, timestamp.
-    pub exemplars: Vec<(Vec<(String, String)>, u64, Option<i64>)>,
+    /// In the order of the page.
+    pub exemplars: Vec<Exemplified>,
 }
 
 /// What Weir makes of a page, and its faults.
