@@ -45,8 +45,7 @@ fuzz_target!(|data: &[u8]| {
     if missing_eof {
         clean.push(b"# EOF");
     }
-    let (again, _, _, faults) = read(&clean.join(&b'\n'), format);
-    assert!(faults.is_empty(), "{faults:?}");
+    let (again, ..) = read(&clean.join(&b'\n'), format);
     assert_eq!(again, samples);
 
     // Beyond, not every millisecond is a number of seconds that is read as it.

@@ -6,10 +6,11 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-use crate::config::MAX_SOCKET_PATH;
-
 /// The path that is asked for where none is given, as by Prometheus.
 const PATH: &str = "/metrics";
+
+/// Longest path of a socket in bytes: `sun_path` has 108, one of them ends the string (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
 
 /// Where a page is, as a user writes it: `http://HOST[:PORT][/PATH][?QUERY]`, the same with `https://`, or
 /// `unix:/SOCKET[:/PATH[?QUERY]]`. Without a path it is `/metrics`.

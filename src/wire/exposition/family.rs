@@ -129,8 +129,8 @@ impl<'p> Families<'p> {
         &self.all[index]
     }
 
-    /// The number of the family of a sample, which from now on has samples. A family that bears the very name goes before one
-    /// that bears it without its suffix.
+    /// The number of the family of a sample. A family that bears the very name goes before one that bears it without its
+    /// suffix.
     pub(super) fn of_sample(&mut self, name: &Cow<'p, str>) -> Result<usize, TooMany> {
         if let Some((latest, index)) = &self.latest
             && latest == name
@@ -142,11 +142,13 @@ impl<'p> Families<'p> {
             Some(index) => index,
             None => self.index(name)?,
         };
-        if let Some(family) = self.all.get_mut(index) {
-            family.has_samples = true;
-        }
         self.latest = Some((name.clone(), index));
         Ok(index)
+    }
+
+    /// The family of this number has a sample now.
+    pub(super) fn sampled(&mut self, index: usize) {
+        self.all[index].has_samples = true;
     }
 
     fn of_suffixed(&self, name: &str) -> Option<usize> {

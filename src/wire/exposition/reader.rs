@@ -150,6 +150,7 @@ impl<'p> Reader<'p> {
             Line::Sample(series) => {
                 family = self.families.of_sample(&series.name).map_err(too_many)?;
                 self.enter(series, place)?;
+                self.families.sampled(family);
             }
             Line::Type(name, kind) => {
                 let kind: Kind = *kind;

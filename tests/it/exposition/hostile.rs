@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use fastrand::Rng;
 use weir::wire::exposition::Format;
 
-use super::damage::{Pages, RARE, help_at, joined};
+use super::damage::{Pages, RARE, joined};
 use super::departures::{ACCEPTED, REFUSED, Reader, may_accept, may_refuse};
 use super::judge::{Judge, Verdict};
+use super::layout::{dressed, tidy};
 use super::sampled::{Reading, ours};
 
 /// Pages of each format that are compared; hundreds of thousands were seen to agree.
@@ -103,14 +105,14 @@ fn agree(ours: &Reading, theirs: &Reading, reader: Reader) -> bool {
 
 #[test]
 fn the_layout_of_a_page_changes_nothing() {
-    let mut pages = Pages::new(12);
+    let (mut pages, mut random) = (Pages::new(12), Rng::with_seed(13));
     for format in [Format::Text, Format::OpenMetrics] {
         for _ in 0..2_000 {
             let lines = pages.sound(format);
             let (plain, faults) = ours(&joined(&lines), format);
             assert_eq!(faults, []);
             assert!(!plain.samples.is_empty());
-            let dressed = pages.dressed(&lines);
+            let dressed = dressed(&lines, &mut random);
             let (read, faults) = ours(&dressed, format);
             let page = dressed.escape_ascii();
             assert_eq!(faults, [], "{page}");
@@ -118,47 +120,4 @@ fn the_layout_of_a_page_changes_nothing() {
             assert_eq!(read.families, plain.families, "{page}");
         }
     }
-}
-
-/// A line in the one layout that OpenMetrics knows.
-fn tidy(line: &[u8]) -> Vec<u8> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut out: Vec<u8> = Vec::new();
-    let (mut quoted, mut escaped) = (false, false);
-    for (at, byte) in line.iter().enumerate() {
-        if !quoted && (out.is_empty() || matches!(byte, b' ' | b'\t')) {
-            if matches!(byte, b' ' | b'\t') {
-                let before = out.last();
-                let needless = before.is_none_or(|before| b" {,=".contains(before));
-                if !needless {
-                    out.push(b' ');
-                    if help_at(&out) == Some(out.len()) {
-                        let text = &line[at..];
-                        let blanks = text.iter().take_while(|byte| b" \t".contains(byte)).count();
-                        return [&out, &text[blanks..]].concat();
-                    }
-                }
-                continue;
-            }
-        } else if !quoted && b"{},=".contains(byte) && out.last() == Some(&b' ') {
-            let exemplar = *byte == b'{' && out.ends_with(b"# ");
-            if !exemplar {
-                out.pop();
-            }
-        }
-        if out == b"#" && *byte != b' ' || !quoted && out.last() == Some(&b'}') && *byte != b' ' {
-            out.push(b' ');
-        }
-        out.push(*byte);
-        quoted ^= *byte == b'"' && !escaped;
-        escaped = *byte == b'\\' && !escaped;
-    }
-    if !quoted && out.last() == Some(&b' ') {
-        out.pop();
-    }
-    let without_text = out.iter().filter(|byte| **byte == b' ').count() == 2;
-    if without_text && (out.starts_with(b"# HELP") || out.starts_with(b"# UNIT")) {
-        out.push(b' ');
-    }
-    out
 }

@@ -4,5 +4,6 @@ mod damage;
 mod departures;
 mod hostile;
 mod judge;
+mod layout;
 mod live;
 mod sampled;
