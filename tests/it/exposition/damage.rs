@@ -54,7 +54,7 @@ const NAMES: [&str; 8] = [
 ];
 
 /// Lines that chance rarely makes.
-pub const RARE: [&str; 10] = [
+pub const RARE: [&str; 11] = [
     " up 5",
     "# \0 x",
     "up 1 1.0015",
@@ -64,6 +64,7 @@ pub const RARE: [&str; 10] = [
     "up-1 5",
     "# T\0YPE up gauge",
     "#TYPE up",
+    "#TYPE up gauge x",
     "up{a=\"b\" c=\"d\"} 1",
 ];
 

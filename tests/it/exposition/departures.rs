@@ -94,6 +94,11 @@ pub const REFUSED: &[Refused] = &[
         reason: "expfmt takes a line without a type, and types in any case and of other formats; to textparse #TYPE without a blank is a comment, though the first word behind # decides, says the format",
     },
     Refused {
+        expected: "the end of the line",
+        takers: &[TEXTPARSE],
+        reason: "as above: to textparse #TYPE is a comment whatever follows",
+    },
+    Refused {
         expected: "HELP, TYPE, UNIT or EOF",
         takers: &[TEXTPARSE],
         reason: "textparse overlooks a NUL within a word: T\\0YPE is TYPE",
