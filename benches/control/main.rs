@@ -1,5 +1,6 @@
 //! The control plane beside a server on the real Go libraries, each as its own process, in one run on one machine:
-//! the same Go agent sends joined requests over one connection, and holds idle connections open.
+//! the same Go agent sends joined requests over one connection, and holds idle connections open. Then a thousand agents
+//! that report every second, beside nothing.
 //!
 //! `cargo bench --bench control`; needs the peers: `(cd tests/interop && go build -o bin/ ./cmd/...)`.
 
@@ -8,6 +9,8 @@
     clippy::print_stdout,
     reason = "a bench prints, and ends at the first surprise"
 )]
+
+mod agents;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -48,6 +51,8 @@ fn main() {
     let weir = Server::weir(&[]).idle();
     let go = Server::start(peer("coderd"), &["-audit=false"]).idle();
     row("1000 idle agents, KiB each", weir, go, |weir, go| go / weir);
+
+    agents::bench(directory.path());
 }
 
 fn row(what: &str, weir: f64, go: f64, better: impl Fn(f64, f64) -> f64) {
@@ -65,6 +70,8 @@ fn peer(name: &str) -> PathBuf {
 struct Server {
     child: Child,
     url: String,
+    /// Where it is scraped, when it is.
+    prometheus: Option<String>,
 }
 
 impl Server {
@@ -87,8 +94,12 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let ready = first_line(&mut child);
-        let url = ready["url"].as_str().expect("a URL").to_owned();
-        Self { child, url }
+        let text = |field: &str| ready[field].as_str().map(str::to_owned);
+        Self {
+            child,
+            url: text("url").expect("a URL"),
+            prometheus: text("prometheus"),
+        }
     }
 
     fn agent(&self, args: &[&str]) -> Command {
@@ -128,9 +139,18 @@ impl Server {
 
     /// Resident memory in KiB.
     fn resident(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most of it that there ever was.
+    fn peak(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, key: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("a process that runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
         let number = line.and_then(|line| line.split_whitespace().next());
         number
             .and_then(|number| number.parse().ok())

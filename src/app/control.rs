@@ -4,19 +4,17 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus::Registry;
 use tokio::runtime::Builder;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ControlReady, Exit};
 use crate::config::control::ControlConfig;
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, Exposition, Page};
 use crate::ingest;
 use crate::logging::{self, ErrorChain};
-use crate::metrics::ProcessCollector;
 use crate::metrics::control::ControlMetrics;
-use crate::scrape::Exporter;
+use crate::scrape::{Exporter, Pages};
 use crate::shutdown::{Request, Signals, Stop};
 use crate::systemd;
 
@@ -62,7 +60,8 @@ async fn serve(config: &ControlConfig, metrics: ControlMetrics) -> anyhow::Resul
     let exporter = match &config.prometheus {
         None => None,
         Some(address) => {
-            let exporter = Exporter::start(address, registry(&metrics)?).await;
+            let exporter =
+                Exporter::start(address, control_plane.exposition()?, metrics.scrapes).await;
             let failed = || format!("cannot serve metrics on {address}");
             Some(exporter.with_context(failed)?)
         }
@@ -105,11 +104,10 @@ async fn show_life(drain: &CancellationToken) -> Infallible {
     }
 }
 
-fn registry(metrics: &ControlMetrics) -> Result<Registry, prometheus::Error> {
-    let registry = Registry::new();
-    for collector in metrics.collectors() {
-        registry.register(collector)?;
+impl Pages for Exposition {
+    type Page = Page;
+
+    fn page(&self) -> Option<Page> {
+        Self::page(self)
     }
-    registry.register(Box::new(ProcessCollector::new()?))?;
-    Ok(registry)
 }

@@ -110,7 +110,6 @@ fn help(setting: &Setting) -> String {
     }
     let refusals = REFUSALS
         .iter()
-        .chain(control::REFUSALS)
         .filter(|row| std::ptr::eq(row.setting, setting));
     for refusal in refusals {
         help.push_str(&format!("\n[in this version {}]", refusal.reason));

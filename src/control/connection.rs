@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::Role as End;
 use tokio_util::sync::CancellationToken;
 
 use super::agents::{Agents, Seat};
-use super::handshake::{self, Admitted, Refusal, Role};
+use super::handshake::{self, Admitted, Refusal};
 use super::http::{Page, page, refused, switching};
 use super::service::{Caller, Service};
 use super::session;
@@ -81,7 +81,6 @@ fn refuse_tls(shared: &Shared, peer: SocketAddr, error: &io::Error) {
 struct Opened {
     upgrade: OnUpgrade,
     seat: Seat,
-    role: Role,
     version: (u32, u32),
 }
 
@@ -96,7 +95,6 @@ where
     let Some(Opened {
         upgrade,
         seat,
-        role,
         version,
     }) = opened
     else {
@@ -116,15 +114,16 @@ where
     let caller = Caller {
         service: Arc::clone(&shared.service),
         agent: Arc::clone(&seat.agent),
+        role: seat.role.clone(),
     };
     let labels = &seat.agent.labels;
     let (username, workspace) = (&labels.username, &labels.workspace_name);
     let (agent, (major, minor)) = (&labels.agent_name, version);
     tracing::info!(
-        username, workspace, agent, %peer, ?role, version = format_args!("{major}.{minor}"),
+        username, workspace, agent, %peer, role = ?seat.role, version = format_args!("{major}.{minor}"),
         "an agent connected"
     );
-    let ended = session::run(ws, &role, caller, &shared.metrics, stop).await;
+    let ended = session::run(ws, caller, &shared.metrics, stop).await;
     shared.metrics.session_ended(ended.label());
     match &ended {
         session::Ended::Violation(..) => {
@@ -193,13 +192,12 @@ fn answer(
     match admitted {
         Ok((admitted, seat)) => {
             let page = switching(&admitted);
-            let Admitted { role, version, .. } = admitted;
+            let version = admitted.version;
             Ok((
                 page,
                 Some(Opened {
                     upgrade,
                     seat,
-                    role,
                     version,
                 }),
             ))
@@ -214,7 +212,8 @@ fn answer(
 }
 
 fn enter(admitted: &Admitted, shared: &Shared) -> Result<Seat, Refusal> {
-    admitted.agent.enter(&shared.metrics).ok_or_else(|| {
+    let role = admitted.role.clone();
+    admitted.agent.enter(role, &shared.metrics).ok_or_else(|| {
         let message = "The agent has too many connections.";
         Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -1,12 +1,14 @@
 //! The embedded control plane: takes agents over WebSocket, answers the agent service, writes boundary logs.
 //!
 //! From the bytes up: `connection` (HTTP, and whether it becomes a session: `handshake`), `session` (yamux), `rpc`
-//! (dRPC), `service` (the methods, whatever the transport), `boundary_log`. Imports nothing of the sidecar's own
-//! stages.
+//! (dRPC), `service` (the methods, whatever the transport), `boundary_log`; `export` is what Prometheus sees of it all.
+//! Imports nothing of the sidecar's own stages.
 
 mod agents;
+pub mod aggregate;
 mod boundary_log;
 mod connection;
+mod export;
 mod handshake;
 mod http;
 mod rpc;
@@ -31,8 +33,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::control::ControlConfig;
 use crate::metrics::control::ControlMetrics;
 use agents::Agents;
+use aggregate::Aggregator;
 use boundary_log::{BoundaryLog, Writer};
 use connection::Shared;
+pub use export::{Exposition, Page};
 use service::Service;
 
 /// Connections open at a time; more wait in the backlog. Far beyond a deployment that one process serves, and with
@@ -52,6 +56,9 @@ pub struct ControlPlane {
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     writer: Option<Writer>,
+    aggregator: Option<(Aggregator, aggregate::Running)>,
+    /// How long statistics of agents are shown after the last, when they are.
+    statistics: Option<Duration>,
 }
 
 /// Why there can be no control plane.
@@ -71,6 +78,9 @@ pub enum BindError {
     /// Certificate or key cannot be used.
     #[error("cannot serve TLS")]
     Tls(#[source] io::Error),
+    /// There can be no thread for the metrics of agents.
+    #[error("cannot start the aggregator")]
+    Aggregator(#[source] io::Error),
 }
 
 impl ControlPlane {
@@ -99,7 +109,15 @@ impl ControlPlane {
                 address: config.listen.clone(),
                 source,
             })?;
-        let service = Service::new(config.refresh_interval, boundary_log, metrics.clone());
+        let aggregator = aggregator(config, &metrics).map_err(BindError::Aggregator)?;
+        let statistics = config.collect_agent_stats.then_some(config.metrics_expiry);
+        let service = Service::new(
+            config.refresh_interval,
+            boundary_log,
+            aggregator.as_ref().map(|(handle, _)| handle.clone()),
+            statistics,
+            metrics.clone(),
+        );
         let shared = Shared {
             agents: Agents::new(&config.agents),
             service: Arc::new(service),
@@ -110,7 +128,21 @@ impl ControlPlane {
             tls,
             shared: Arc::new(shared),
             writer,
+            aggregator,
+            statistics,
         })
+    }
+
+    /// Where the pages of metrics come from.
+    ///
+    /// # Errors
+    /// When a row of the catalogue is not a valid metric.
+    pub fn exposition(&self) -> Result<Exposition, prometheus::Error> {
+        let Shared {
+            agents, metrics, ..
+        } = &*self.shared;
+        let aggregator = self.aggregator.as_ref().map(|(handle, _)| handle.clone());
+        Exposition::new(agents, aggregator, self.statistics, metrics)
     }
 
     /// Where agents connect, with the real address and port.
@@ -130,6 +162,8 @@ impl ControlPlane {
             tls,
             shared,
             writer,
+            aggregator,
+            ..
         } = self;
         let mut connections = JoinSet::new();
         let mut failing = false;
@@ -167,6 +201,9 @@ impl ControlPlane {
         if let Some(writer) = writer {
             writer.finish().await;
         }
+        if let Some((_, running)) = aggregator {
+            running.stop();
+        }
     }
 }
 
@@ -176,6 +213,24 @@ impl fmt::Debug for ControlPlane {
             .field("listener", &self.listener)
             .finish_non_exhaustive()
     }
+}
+
+/// Starts to keep the metrics of agents, if anybody can scrape them: without `--prometheus-enable` reports are checked,
+/// answered and forgotten.
+fn aggregator(
+    config: &ControlConfig,
+    metrics: &ControlMetrics,
+) -> io::Result<Option<(Aggregator, aggregate::Running)>> {
+    if config.prometheus.is_none() {
+        return Ok(None);
+    }
+    let settings = aggregate::Settings {
+        by: config.aggregate_by,
+        expiry: config.metrics_expiry,
+        max_series: config.max_series,
+    };
+    let agents = config.agents.iter().map(|agent| &agent.labels);
+    Aggregator::start(&settings, agents, metrics.aggregate.clone()).map(Some)
 }
 
 /// The panic itself is logged and counted where it happens.

@@ -7,7 +7,7 @@ use crate::config::Flags;
 use crate::config::control::{AgentSpec, AgentToken, Labels, setting};
 use crate::config::fake::Fake;
 use crate::metrics::control::DialRefusal;
-use agents::Agent;
+use agents::{Agent, Role};
 
 const TOKEN: &str = "6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d";
 
@@ -154,7 +154,7 @@ async fn an_agent_may_not_have_too_many_sessions() {
     let token = AgentToken::parse(TOKEN).unwrap();
     let agent = running.shared.agents.find(&token).unwrap();
     let metrics = &running.shared.metrics;
-    let seats: Vec<_> = std::iter::from_fn(|| agent.enter(metrics)).collect();
+    let seats: Vec<_> = std::iter::from_fn(|| agent.enter(Role::Agent, metrics)).collect();
     let dial = format!(
         "GET /api/v2/workspaceagents/me/rpc?version=2.7 HTTP/1.1\r\nHost: x\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::catalog::{Family, Kind, Label, SIDECAR};
 use super::control::catalog::CONTROL;
+use super::control::coderd::CODERD;
 use super::exposition::{self, Format};
 use super::{histogram, sample};
 
@@ -29,6 +30,11 @@ const OF_CONTROL: Markers = Markers {
     end: "<!-- generated from the control plane's catalogue: end -->\n",
 };
 
+const OF_CODERD: Markers = Markers {
+    begin: "<!-- generated from the catalogue of coderd's names: begin -->\n",
+    end: "<!-- generated from the catalogue of coderd's names: end -->\n",
+};
+
 /// METRICS.md has lost the lines between which a table is generated.
 #[derive(Debug, Error)]
 #[error("METRICS.md: expected the line {begin:?} and after it the line {end:?}")]
@@ -39,7 +45,7 @@ pub struct MarkersMissing {
 
 /// Every family on a line of its own, in columns: name, type, labels, help.
 pub fn list() -> String {
-    let families = || SIDECAR.iter().chain(CONTROL);
+    let families = || SIDECAR.iter().chain(CONTROL).chain(CODERD);
     let names = families().map(|family| family.name.len());
     let labels = families().map(|family| label_names(family).len());
     let name_width = names.max().unwrap_or_default();
@@ -58,7 +64,9 @@ pub fn list() -> String {
 /// # Errors
 /// When the document lacks the lines between which the table belongs.
 pub fn markdown() -> Result<String, MarkersMissing> {
-    merge(&merge(DOCUMENT, SIDECAR, OF_SIDECAR)?, CONTROL, OF_CONTROL)
+    let document = merge(DOCUMENT, SIDECAR, OF_SIDECAR)?;
+    let document = merge(&document, CONTROL, OF_CONTROL)?;
+    merge(&document, CODERD, OF_CODERD)
 }
 
 /// The page of a sidecar that has counted nothing, in the text format 0.0.4. A label whose values are only known
@@ -183,7 +191,10 @@ mod tests {
     #[test]
     fn the_list_names_every_family_in_columns() {
         let list = list();
-        assert_eq!(list.lines().count(), SIDECAR.len() + CONTROL.len());
+        assert_eq!(
+            list.lines().count(),
+            SIDECAR.len() + CONTROL.len() + CODERD.len()
+        );
         let column = |line: &str| line.find(" counter ").or(line.find(" gauge "));
         let columns: Vec<_> = list.lines().filter_map(column).collect();
         assert!(columns.len() > 10);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -141,7 +143,7 @@ impl Handle {
 /// One address and what is served there.
 struct Site {
     address: Address,
-    offer: Offer<View>,
+    offer: Offer<View, Full<Bytes>>,
     bound: watch::Sender<Option<Address>>,
     /// What to do when the address cannot be bound.
     remedy: &'static str,

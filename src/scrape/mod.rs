@@ -1,5 +1,6 @@
 //! What the world sees of a sidecar: metrics, health and status, on a thread of their own so that they answer
-//! while the data path is stuck, and never the other way round: a scrape that fails costs no log.
+//! while the data path is stuck, and never the other way round: a scrape that fails costs no log. The page of a
+//! control plane is served in the same way.
 
 mod books;
 mod endpoint;
@@ -13,7 +14,7 @@ mod trend;
 mod view;
 
 pub use endpoint::{Endpoint, Handle};
-pub use exporter::Exporter;
+pub use exporter::{Exporter, Pages};
 pub use listen::Address;
 pub use view::{Senders, Sources, View};
 

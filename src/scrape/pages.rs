@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use prometheus::Registry;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -16,8 +15,8 @@ use crate::metrics::exposition::{self, Format};
 pub(super) type Page = Response<Full<Bytes>>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+pub(super) const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 const LANDING: &str = include_str!("landing.html");
 
@@ -51,7 +50,8 @@ pub(super) fn api<B>(view: &View, request: &Request<B>) -> Page {
     }
 }
 
-fn refuse_writes<B>(request: &Request<B>) -> Option<Page> {
+/// The answer to a request that would change something.
+pub(super) fn refuse_writes<B>(request: &Request<B>) -> Option<Page> {
     if [Method::GET, Method::HEAD].contains(request.method()) {
         return None;
     }
@@ -64,15 +64,6 @@ fn refuse_writes<B>(request: &Request<B>) -> Option<Page> {
 fn metrics(view: &View, asked: &HeaderMap) -> Page {
     let format = Format::accepted(texts(asked, header::ACCEPT));
     exposition(view.metrics(format), format, asked)
-}
-
-/// Answers of a control plane: as coderd's, every path serves the metrics, and in the text format alone.
-pub(super) fn registry<B>(registry: &Registry, request: &Request<B>) -> Page {
-    if let Some(refusal) = refuse_writes(request) {
-        return refusal;
-    }
-    let made = exposition::encode(&registry.gather(), Format::Text);
-    exposition(made, Format::Text, request.headers())
 }
 
 fn exposition(made: Result<Vec<u8>, prometheus::Error>, format: Format, asked: &HeaderMap) -> Page {
@@ -140,7 +131,8 @@ fn failure(error: &dyn std::error::Error) -> Page {
     )
 }
 
-fn page(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Page {
+/// A page that is there as a whole.
+pub(super) fn page(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Page {
     let mut page = Response::new(Full::new(body.into()));
     *page.status_mut() = status;
     page.headers_mut()
@@ -149,7 +141,7 @@ fn page(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -
 }
 
 /// The values of a header that are text.
-fn texts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+pub(super) fn texts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter();
     values.filter_map(|value| value.to_str().ok())
 }

@@ -2,23 +2,24 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::listen::{Connection, Listener};
-use super::pages::Page;
 
 /// Connections at a time. A scraper needs one; when there are more than this the oldest is closed, so that
 /// connections which are merely held keep no scraper out.
@@ -28,28 +29,36 @@ const MAX_HEAD: usize = 16 * 1024;
 /// From the moment at which a connection may send a request to the end of its head. Longer than the usual
 /// interval between scrapes of up to a minute, so that a scraper keeps its connection.
 const REQUEST_WITHIN: Duration = Duration::from_secs(75);
+/// From a request to the last byte of its answer: longer than any scraper waits, so that one which takes its page in
+/// drops costs a place for a while only.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// Pause after an accept failed: when descriptors have run out, trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long answers that are being written may take when the endpoint stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// Chooses the answer to a request, at once.
-pub(super) type Routes<V> = fn(&V, &Request<Incoming>) -> Page;
+pub(super) type Routes<V, B> = fn(&V, &Request<Incoming>) -> Response<B>;
 
 /// What is served, and to whom.
-pub(super) struct Offer<V> {
-    pub(super) routes: Routes<V>,
+pub(super) struct Offer<V, B> {
+    pub(super) routes: Routes<V, B>,
     /// Processes of other users are turned away.
     pub(super) own_user_only: bool,
 }
 
 /// Serves until `stop`, then lets answers be written to the end.
-pub(super) async fn serve<V: Send + Sync + 'static>(
+pub(super) async fn serve<V, B>(
     listener: &Listener,
-    offer: &Offer<V>,
+    offer: &Offer<V, B>,
     view: &Arc<V>,
     stop: &CancellationToken,
-) {
+) where
+    V: Send + Sync + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let routes = offer.routes;
     let mut tasks = JoinSet::new();
     let mut open = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
@@ -98,13 +107,19 @@ async fn next(listener: &Listener, stop: &CancellationToken) -> Option<Connectio
     stop.run_until_cancelled(accepted).await
 }
 
-async fn converse<V>(
+async fn converse<V, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    routes: Routes<V>,
+    routes: Routes<V, B>,
     view: Arc<V>,
     stop: CancellationToken,
-) {
-    let service = service_fn(|request| ready(Ok::<_, Infallible>(routes(&view, &request))));
+) where
+    B: Body<Error: Into<BoxError>> + 'static,
+{
+    let (asked, due) = watch::channel(None);
+    let service = service_fn(|request| {
+        asked.send_replace(Some(Instant::now() + ANSWER_WITHIN));
+        ready(Ok::<_, Infallible>(routes(&view, &request)))
+    });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_WITHIN)
@@ -117,9 +132,31 @@ async fn converse<V>(
             conversation.as_mut().graceful_shutdown();
             conversation.await
         }
+        () = overdue(due) => {
+            tracing::debug!("an answer was not taken within {ANSWER_WITHIN:?}");
+            return;
+        }
         ended = conversation.as_mut() => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Returns when the latest request should have been answered and followed by another. Before the first there is none.
+async fn overdue(mut due: watch::Receiver<Option<Instant>>) {
+    loop {
+        let until = *due.borrow_and_update();
+        let over = async {
+            match until {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => return,
+            // The sender lives as long as the conversation.
+            changed = due.changed() => changed.unwrap_or_default(),
+        }
     }
 }

@@ -3,5 +3,10 @@
 pub mod boundary;
 pub mod drpc;
 pub mod exposition;
+mod field;
+#[cfg(test)]
+#[path = "../../tests/it/support/mutate.rs"]
+mod mutate;
+pub mod stats;
 pub mod ws;
 pub mod yamux;

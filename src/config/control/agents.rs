@@ -33,6 +33,44 @@ pub struct Labels {
     pub template_name: String,
 }
 
+impl Labels {
+    /// Agent, user and workspace: what identifies an agent where the template has no place.
+    pub fn identity(&self) -> [&str; 3] {
+        [&self.agent_name, &self.username, &self.workspace_name]
+    }
+}
+
+/// Which names of agents the series of their metrics have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// The owner of the workspace.
+    pub username: bool,
+    /// The workspace.
+    pub workspace_name: bool,
+    /// The agent within the workspace.
+    pub agent_name: bool,
+    /// The template that the workspace was made of.
+    pub template_name: bool,
+}
+
+impl By {
+    /// All of them: the series of different agents are different.
+    pub const ALL: Self = Self {
+        username: true,
+        workspace_name: true,
+        agent_name: true,
+        template_name: true,
+    };
+
+    /// None: all agents share their series.
+    pub const NONE: Self = Self {
+        username: false,
+        workspace_name: false,
+        agent_name: false,
+        template_name: false,
+    };
+}
+
 /// A script that an agent is to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScriptSpec {

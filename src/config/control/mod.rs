@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Log;
-pub use agents::{AgentSpec, AgentToken, Labels, ScriptSpec};
+pub use agents::{AgentSpec, AgentToken, By, Labels, ScriptSpec};
 pub(super) use file::{MAX_FILE_BYTES, parse_file};
 
 /// The configuration of a control plane; every value of one that was resolved is checked.
@@ -23,8 +23,16 @@ pub struct ControlConfig {
     pub agents: Vec<AgentSpec>,
     /// Where metrics are served, `HOST:PORT`; `None` when off.
     pub prometheus: Option<String>,
+    /// Whether what agents report of their connections is served.
+    pub collect_agent_stats: bool,
     /// How often agents are told to report; positive.
     pub refresh_interval: Duration,
+    /// By which names of their agents metrics are told apart.
+    pub aggregate_by: By,
+    /// Age at which a series that is no longer reported is forgotten; positive.
+    pub metrics_expiry: Duration,
+    /// Series of all agents together, at most; positive.
+    pub max_series: usize,
     /// Where boundary log entries are written; `None` when off.
     pub boundary_log: Option<BoundaryLogOutput>,
     /// What TLS is served with; `None` when it is not.

@@ -1,9 +1,5 @@
-//! The table of the control plane's settings, and what of them this version cannot honour.
+//! The table of the control plane's settings.
 
-use std::time::Duration;
-
-use crate::config::parse::{choice, count, positive_duration, switch};
-use crate::config::refused::Refusal;
 use crate::config::setting::Fallback::{Required, Text, Unset};
 use crate::config::setting::settings;
 
@@ -27,18 +23,22 @@ settings! {
         "Where metrics are served (port 0 takes a free one); an address in use is an error");
     COLLECT_AGENT_STATS = ("prometheus-collect-agent-stats",
         "CODER_PROMETHEUS_COLLECT_AGENT_STATS", "true|false", Switch, Text("false"),
-        "Serve the statistics that agents report");
+        "Serve what agents report of their connections, coderd_agentstats_*");
     AGGREGATE_BY = ("prometheus-aggregate-agent-stats-by",
         "CODER_PROMETHEUS_AGGREGATE_AGENT_STATS_BY", "LABEL", List,
         Text("agent_name,template_name,username,workspace_name"),
-        "Labels to aggregate the metrics of agents by; none aggregates all of them");
+        "Labels by which the metrics of agents are told apart: agents that share them share their \
+         series, counters added up, gauges added up or the latest by what their name says (see \
+         METRICS.md). none makes one of all agents");
     REFRESH_INTERVAL = ("agent-stats-refresh-interval", "CODER_AGENT_STATS_REFRESH_INTERVAL",
         "DURATION", Text, Text("30s"),
         "How often agents are told to report, more than 0 and at most 30days");
     METRICS_EXPIRY = ("metrics-expiry", "WEIR_METRICS_EXPIRY", "DURATION", Text, Text("2m"),
-        "Age at which a metric that its agent no longer reports is forgotten");
+        "Age at which a series that its agent no longer reports is forgotten, more than 0 and at \
+         most 30days; it may stay a sixteenth longer");
     MAX_SERIES = ("max-series", "WEIR_MAX_SERIES", "COUNT", Number, Text("1000000"),
-        "Series of all agents together at most");
+        "Series of all agents together, from 1 to 100000000; beyond, samples are refused and \
+         counted. Of these an agent may have its equal share, or a tenth if that is more");
     BOUNDARY_LOG_OUTPUT = ("boundary-log-output", "WEIR_BOUNDARY_LOG_OUTPUT", "PATH|-", Text,
         Unset,
         "File that gets one line of JSON for each boundary log entry, written before the agent is \
@@ -54,40 +54,5 @@ settings! {
         "Format of the log on stderr");
 }
 
-/// What metrics of agents may be aggregated by, and whether that is a label; by all labels is by default.
-pub(crate) const LABELS: [(&str, bool); 5] = [
-    ("agent_name", true),
-    ("template_name", true),
-    ("username", true),
-    ("workspace_name", true),
-    ("none", false),
-];
-
-/// Defaults of `--metrics-expiry` and `--max-series`, the only values that ask for nothing.
-const DEFAULT_EXPIRY: Duration = Duration::from_secs(120);
-const DEFAULT_MAX_SERIES: usize = 1_000_000;
-
-pub(crate) const NO_AGGREGATION: &str = "metrics of agents are not served yet";
-
-pub(crate) static REFUSALS: &[Refusal] = &[
-    Refusal {
-        setting: &COLLECT_AGENT_STATS,
-        available: |value| Ok(!switch(value)?),
-        reason: NO_AGGREGATION,
-    },
-    Refusal {
-        setting: &AGGREGATE_BY,
-        available: |value| choice(value, &LABELS),
-        reason: NO_AGGREGATION,
-    },
-    Refusal {
-        setting: &METRICS_EXPIRY,
-        available: |value| Ok(positive_duration(value)? == DEFAULT_EXPIRY),
-        reason: NO_AGGREGATION,
-    },
-    Refusal {
-        setting: &MAX_SERIES,
-        available: |value| Ok(count(value, usize::MAX)? == DEFAULT_MAX_SERIES),
-        reason: NO_AGGREGATION,
-    },
-];
+/// Most series that `--max-series` may allow: some 10 GB of memory.
+pub(crate) const MAX_SERIES_LIMIT: usize = 100_000_000;

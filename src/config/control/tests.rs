@@ -125,26 +125,21 @@ fn a_value_that_is_wrong_is_refused_with_what_was_expected() {
         ),
         (
             "prometheus-collect-agent-stats",
-            "true",
-            "not available in this version",
-        ),
-        (
-            "prometheus-aggregate-agent-stats-by",
-            "none",
-            "not available in this version",
-        ),
-        (
-            "prometheus-aggregate-agent-stats-by",
-            "username",
-            "not available in this version",
+            "sometimes",
+            "expected true or false",
         ),
         (
             "prometheus-aggregate-agent-stats-by",
             "colour",
             "got \"colour\"",
         ),
-        ("metrics-expiry", "3m", "not available in this version"),
-        ("max-series", "7", "not available in this version"),
+        (
+            "prometheus-aggregate-agent-stats-by",
+            "none,username",
+            "expected labels, or none alone",
+        ),
+        ("metrics-expiry", "0s", "more than 0"),
+        ("max-series", "0", "expected a number"),
         ("max-series", "many", "expected a number"),
         ("log-level", "loud", "got \"loud\""),
     ] {
@@ -152,17 +147,36 @@ fn a_value_that_is_wrong_is_refused_with_what_was_expected() {
         assert!(faults.contains(said), "{faults}");
         assert!(faults.starts_with("1 fault"), "{faults}");
     }
-    // The defaults written out ask for nothing.
-    resolve(&[
-        ("prometheus-collect-agent-stats", "false"),
-        (
-            "prometheus-aggregate-agent-stats-by",
-            "username,agent_name,workspace_name,template_name",
-        ),
-        ("metrics-expiry", "120s"),
-        ("max-series", "1000000"),
-    ])
-    .unwrap();
+}
+
+#[test]
+fn metrics_are_told_apart_by_the_labels_that_are_given() {
+    let by = |value: &str| {
+        let flags = [("prometheus-aggregate-agent-stats-by", value)];
+        resolve(&flags).unwrap().aggregate_by
+    };
+    assert_eq!(resolve(&[]).unwrap().aggregate_by, By::ALL);
+    assert_eq!(
+        by("username,agent_name,workspace_name,template_name"),
+        By::ALL
+    );
+    assert_eq!(by("none"), By::NONE);
+    let some = By {
+        username: true,
+        template_name: true,
+        ..By::NONE
+    };
+    assert_eq!(by("template_name,username,username"), some);
+}
+
+#[test]
+fn series_have_limits() {
+    let config = resolve(&[]).unwrap();
+    let (expiry, max) = (config.metrics_expiry, config.max_series);
+    assert_eq!((expiry, max), (Duration::from_secs(120), 1_000_000));
+    let config = resolve(&[("metrics-expiry", "90s"), ("max-series", "7")]).unwrap();
+    let (expiry, max) = (config.metrics_expiry, config.max_series);
+    assert_eq!((expiry, max), (Duration::from_secs(90), 7));
 }
 
 #[test]

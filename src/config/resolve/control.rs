@@ -5,12 +5,12 @@ use std::path::Path;
 use super::Resolver;
 use crate::config::Faults;
 use crate::config::control::setting::{
-    AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, LABELS, LISTEN, LOG_FORMAT,
-    LOG_LEVEL, NO_AGGREGATION, PROMETHEUS_ADDRESS, PROMETHEUS_ENABLE, REFRESH_INTERVAL, REFUSALS,
-    TLS_CERT, TLS_KEY,
+    AGENT_TOKEN, AGENTS, AGGREGATE_BY, ALL, BOUNDARY_LOG_OUTPUT, COLLECT_AGENT_STATS, LISTEN,
+    LOG_FORMAT, LOG_LEVEL, MAX_SERIES, MAX_SERIES_LIMIT, METRICS_EXPIRY, PROMETHEUS_ADDRESS,
+    PROMETHEUS_ENABLE, REFRESH_INTERVAL, TLS_CERT, TLS_KEY,
 };
 use crate::config::control::{
-    AgentSpec, AgentToken, BoundaryLogOutput, ControlConfig, Labels, MAX_FILE_BYTES, TlsFiles,
+    AgentSpec, AgentToken, BoundaryLogOutput, By, ControlConfig, Labels, MAX_FILE_BYTES, TlsFiles,
     parse_file,
 };
 use crate::config::fault::{Fault, Wrong};
@@ -33,19 +33,25 @@ impl ControlConfig {
         let agents = resolver.agents();
         let prometheus = resolver.value(&PROMETHEUS_ADDRESS, address);
         let enabled = resolver.value(&PROMETHEUS_ENABLE, parse::switch);
+        let collect_agent_stats = resolver.value(&COLLECT_AGENT_STATS, parse::switch);
         let refresh_interval = resolver.value(&REFRESH_INTERVAL, parse::positive_duration);
         let boundary_log = resolver.boundary_log();
         let tls = resolver.tls();
         let log = resolver.log(&LOG_LEVEL, &LOG_FORMAT);
-        resolver.check_refused(REFUSALS);
-        resolver.check_aggregation();
+        let aggregate_by = resolver.aggregate_by();
+        let metrics_expiry = resolver.value(&METRICS_EXPIRY, parse::positive_duration);
+        let max_series = resolver.value(&MAX_SERIES, |text| parse::count(text, MAX_SERIES_LIMIT));
 
         match (
             listen,
             agents,
             prometheus,
             enabled,
+            collect_agent_stats,
             refresh_interval,
+            aggregate_by,
+            metrics_expiry,
+            max_series,
             boundary_log,
             tls,
             log,
@@ -55,7 +61,11 @@ impl ControlConfig {
                 Some(agents),
                 Some(prometheus),
                 Some(enabled),
+                Some(collect_agent_stats),
                 Some(refresh_interval),
+                Some(aggregate_by),
+                Some(metrics_expiry),
+                Some(max_series),
                 Some(boundary_log),
                 Some(tls),
                 Some(log),
@@ -63,7 +73,11 @@ impl ControlConfig {
                 listen,
                 agents,
                 prometheus: enabled.then_some(prometheus),
+                collect_agent_stats,
                 refresh_interval,
+                aggregate_by,
+                metrics_expiry,
+                max_series,
                 boundary_log,
                 tls,
                 log,
@@ -153,20 +167,33 @@ impl Resolver<'_> {
         }])
     }
 
-    /// Fewer labels than all would be aggregated, which is not there yet.
-    fn check_aggregation(&mut self) {
-        let Some(given) = self.raw.get(&AGGREGATE_BY) else {
-            return;
-        };
-        let is_label = |text: &String| LABELS.contains(&(text.as_str(), true));
-        let is_given = |label: &str| given.texts.iter().any(|text| text == label);
-        let all = LABELS
-            .iter()
-            .all(|(label, wanted)| is_given(label) == *wanted);
-        // What is no label is a fault already.
-        if given.texts.iter().all(is_label) && !all {
-            let message = format!("not available in this version: {NO_AGGREGATION}");
-            self.fault(&AGGREGATE_BY, message);
+    /// An empty list is all labels, as for the reference.
+    fn aggregate_by(&mut self) -> Option<By> {
+        let texts = &self.raw.get(&AGGREGATE_BY)?.texts;
+        let mut by = By::NONE;
+        let mut none = false;
+        for text in texts {
+            let label = match text.as_str() {
+                "agent_name" => &mut by.agent_name,
+                "template_name" => &mut by.template_name,
+                "username" => &mut by.username,
+                "workspace_name" => &mut by.workspace_name,
+                "none" => &mut none,
+                other => {
+                    let expected = "agent_name, template_name, username or workspace_name, or none";
+                    self.wrong(&AGGREGATE_BY, &Wrong::value(expected, other));
+                    return None;
+                }
+            };
+            *label = true;
+        }
+        match (none, by) {
+            (false, By::NONE) => Some(By::ALL),
+            (true, By::NONE) | (false, _) => Some(by),
+            (true, _) => {
+                self.fault(&AGGREGATE_BY, "expected labels, or none alone, got both");
+                None
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use url::form_urlencoded;
 
-use super::agents::{Agent, Agents};
+use super::agents::{Agent, Agents, Role};
 use crate::config::control::AgentToken;
 use crate::metrics::control::DialRefusal;
 
@@ -32,9 +32,6 @@ const DEFAULT_VERSION: &str = "2.0";
 const TOKEN_NAME: &str = "coder_session_token";
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("coder-session-token");
 
-/// Characters of a role that are kept for the log.
-const MAX_ROLE: usize = 64;
-
 /// A request that becomes a session.
 #[derive(Debug)]
 pub(super) struct Admitted {
@@ -43,15 +40,6 @@ pub(super) struct Admitted {
     pub(super) version: (u32, u32),
     /// The answer to the client's key.
     pub(super) accept: HeaderValue,
-}
-
-/// What a connection is to the control plane (coder/coder pull request 22052).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// The agent itself, whose connection is monitored.
-    Agent,
-    /// Something that shares the agent's token.
-    Other(String),
 }
 
 /// An answer other than a session.
@@ -127,7 +115,7 @@ pub(super) fn admit(request: &Parts, agents: &Agents) -> Result<Admitted, Refusa
     let accept = check_upgrade(request)?;
     Ok(Admitted {
         agent,
-        role: role(&query(request, "role").unwrap_or_default()),
+        role: Role::named(&query(request, "role").unwrap_or_default()),
         version,
         accept,
     })
@@ -216,13 +204,6 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
         plain.then(|| digits.parse().ok()).flatten()
     };
     Some((number(major)?, number(minor)?))
-}
-
-fn role(text: &str) -> Role {
-    match text {
-        "" | "agent" => Role::Agent,
-        other => Role::Other(other.chars().take(MAX_ROLE).collect()),
-    }
 }
 
 /// What the WebSocket library of coderd checks (coder/websocket accept.go), and the answer to the key.

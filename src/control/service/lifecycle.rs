@@ -7,7 +7,8 @@ use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 
-use super::{decode, failure, semver};
+use super::{Caller, decode, failure, semver};
+use crate::control::agents::{Agent, Role};
 use crate::pb::agent::lifecycle::State;
 use crate::pb::agent::startup::Subsystem;
 use crate::pb::agent::timing::{Stage, Status};
@@ -20,7 +21,7 @@ use crate::wire::drpc::RemoteError;
 /// The moment that Go calls zero: the start of the year 1.
 const ZERO: (i64, i32) = (-62_135_596_800, 0);
 
-pub(super) fn update_startup(request: Bytes) -> Result<Bytes, RemoteError> {
+pub(super) fn update_startup(caller: &Caller, request: Bytes) -> Result<Bytes, RemoteError> {
     let startup = decode::<UpdateStartupRequest>(request)?
         .startup
         .unwrap_or_default();
@@ -33,17 +34,24 @@ pub(super) fn update_startup(request: Bytes) -> Result<Bytes, RemoteError> {
             return Err(failure(format!("invalid agent subsystem {number}")));
         }
     }
+    if caller.role == Role::Agent && caller.agent.set_build(&startup.version) {
+        caller.service.rebuilt(caller);
+    }
     Ok(startup.encode_to_vec().into())
 }
 
-pub(super) fn update_lifecycle(request: Bytes) -> Result<Bytes, RemoteError> {
+pub(super) fn update_lifecycle(agent: &Agent, request: Bytes) -> Result<Bytes, RemoteError> {
     let mut lifecycle = decode::<UpdateLifecycleRequest>(request)?
         .lifecycle
         .unwrap_or_default();
-    if !matches!(State::try_from(lifecycle.state), Ok(known) if known != State::Unspecified) {
-        let state = lifecycle.state;
-        return Err(failure(format!("unknown lifecycle state {state}")));
-    }
+    let state = match State::try_from(lifecycle.state) {
+        Ok(State::Unspecified) | Err(_) => {
+            let state = lifecycle.state;
+            return Err(failure(format!("unknown lifecycle state {state}")));
+        }
+        Ok(known) => known,
+    };
+    agent.set_lifecycle(state);
     lifecycle
         .changed_at
         .get_or_insert_with(|| SystemTime::now().into());

@@ -3,19 +3,22 @@
 mod lifecycle;
 mod logs;
 mod semver;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::agents::Agent;
+use super::agents::{Agent, Role};
+use super::aggregate::{Aggregator, Reporter};
 use super::boundary_log::BoundaryLog;
 use super::rpc::Handler;
 use crate::metrics::control::{ControlMetrics, RpcMethod, RpcOutcome};
-use crate::pb::agent::{UpdateStatsRequest, UpdateStatsResponse};
+use crate::pb::agent::UpdateStatsResponse;
 use crate::wire::drpc::{RemoteError, UNIMPLEMENTED};
 
 /// What comes before a method's name in its path.
@@ -30,13 +33,18 @@ pub(super) struct Service {
     /// The answer to every report: when to send the next.
     stats_answer: Bytes,
     boundary_log: Option<BoundaryLog>,
+    aggregator: Option<Aggregator>,
+    /// How long statistics of agents are shown after the last; `None` when they are not collected.
+    statistics: Option<Duration>,
     metrics: ControlMetrics,
 }
 
 impl Service {
     pub(super) fn new(
-        refresh_interval: std::time::Duration,
+        refresh_interval: Duration,
         boundary_log: Option<BoundaryLog>,
+        aggregator: Option<Aggregator>,
+        statistics: Option<Duration>,
         metrics: ControlMetrics,
     ) -> Self {
         let stats_answer = UpdateStatsResponse {
@@ -46,6 +54,8 @@ impl Service {
         Self {
             stats_answer: stats_answer.encode_to_vec().into(),
             boundary_log,
+            aggregator,
+            statistics,
             metrics,
         }
     }
@@ -69,9 +79,9 @@ impl Service {
     }
 
     /// Answers a call. It is counted when the answer is found, or when the future is dropped before.
-    pub(super) fn call(
+    fn call(
         &self,
-        agent: &Arc<Agent>,
+        caller: &Caller,
         method: RpcMethod,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
@@ -83,7 +93,7 @@ impl Service {
         async move {
             // Moved in whole: it counts when the future goes, polled or not.
             let mut count = count;
-            let answer = self.answer(agent, method, request).await;
+            let answer = self.answer(caller, method, request).await;
             count.outcome = match &answer {
                 Ok(_) => RpcOutcome::Ok,
                 Err(error) if error.code == UNIMPLEMENTED => RpcOutcome::Unimplemented,
@@ -95,10 +105,11 @@ impl Service {
 
     async fn answer(
         &self,
-        agent: &Arc<Agent>,
+        caller: &Caller,
         method: RpcMethod,
         request: Bytes,
     ) -> Result<Bytes, RemoteError> {
+        let agent = &caller.agent;
         match method {
             RpcMethod::GetManifest => accept(request).map(|_empty| agent.manifest.clone()),
             RpcMethod::GetServiceBanner
@@ -107,12 +118,9 @@ impl Service {
             | RpcMethod::BatchUpdateMetadata
             | RpcMethod::GetResourcesMonitoringConfiguration
             | RpcMethod::PushResourcesMonitoringUsage => accept(request),
-            RpcMethod::UpdateStats => {
-                decode::<UpdateStatsRequest>(request)?;
-                Ok(self.stats_answer.clone())
-            }
-            RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(request),
-            RpcMethod::UpdateStartup => lifecycle::update_startup(request),
+            RpcMethod::UpdateStats => self.update_stats(caller, request),
+            RpcMethod::UpdateLifecycle => lifecycle::update_lifecycle(agent, request),
+            RpcMethod::UpdateStartup => lifecycle::update_startup(caller, request),
             RpcMethod::ScriptCompleted => lifecycle::script_completed(request),
             RpcMethod::BatchCreateLogs => logs::batch_create_logs(agent, request),
             RpcMethod::ReportConnection => lifecycle::report_connection(request),
@@ -130,11 +138,19 @@ impl Service {
     }
 }
 
-/// The agent service for the calls of one agent.
+/// The agent service for the calls of one session.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) service: Arc<Service>,
     pub(super) agent: Arc<Agent>,
+    pub(super) role: Role,
+}
+
+impl Caller {
+    /// The program that calls, to the aggregator.
+    fn reporter(&self) -> Reporter {
+        Reporter::new(self.agent.place, self.role.name())
+    }
 }
 
 impl Handler for Caller {
@@ -149,7 +165,7 @@ impl Handler for Caller {
         method: RpcMethod,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
-        self.service.call(&self.agent, method, request)
+        self.service.call(self, method, request)
     }
 }
 

@@ -1,21 +1,37 @@
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use prost_types::Timestamp;
 
 use super::*;
 use crate::config::control::BoundaryLogOutput;
 use crate::control::tests::agent;
+use crate::pb::agent::lifecycle::State;
 use crate::pb::agent::{
-    BatchCreateLogsRequest, BatchCreateLogsResponse, Lifecycle, Log, Manifest, Startup, Timing,
-    UpdateLifecycleRequest, UpdateStartupRequest, WorkspaceAgentScriptCompletedRequest,
+    BatchCreateLogsRequest, BatchCreateLogsResponse, Lifecycle, Log, Manifest, Startup, Stats,
+    Timing, UpdateLifecycleRequest, UpdateStartupRequest, UpdateStatsRequest,
+    WorkspaceAgentScriptCompletedRequest,
 };
 
+/// How long statistics are shown.
+const EXPIRY: Duration = Duration::from_secs(120);
+
 fn caller(boundary_log: Option<BoundaryLog>) -> Caller {
+    with(boundary_log, Some(EXPIRY))
+}
+
+fn with(boundary_log: Option<BoundaryLog>, statistics: Option<Duration>) -> Caller {
     let metrics = ControlMetrics::new().unwrap();
-    let service = Service::new(Duration::from_millis(1500), boundary_log, metrics);
+    let service = Service::new(
+        Duration::from_millis(1500),
+        boundary_log,
+        None,
+        statistics,
+        metrics,
+    );
     Caller {
         service: Arc::new(service),
         agent: agent(),
+        role: Role::Agent,
     }
 }
 
@@ -116,6 +132,84 @@ async fn the_startup_is_echoed_when_it_is_valid() {
 }
 
 #[tokio::test]
+async fn statistics_are_kept_where_they_are_collected() {
+    let request = || UpdateStatsRequest {
+        stats: Some(Stats {
+            rx_bytes: 5,
+            session_count_ssh: 2,
+            ..Stats::default()
+        }),
+    };
+    let bytes = |caller: &Caller| {
+        let shown = caller.agent.statistics.shown(Instant::now(), EXPIRY);
+        shown.map(|shown| (shown.rx_bytes, shown.counts.ssh))
+    };
+    let caller = caller(None);
+    // An agent asks for the interval first.
+    call(&caller, "UpdateStats", ()).await.unwrap();
+    assert_eq!(bytes(&caller), None);
+    call(&caller, "UpdateStats", request()).await.unwrap();
+    let sidecar = Caller {
+        role: Role::named("weir"),
+        ..caller.clone()
+    };
+    let other = UpdateStatsRequest {
+        stats: Some(Stats {
+            rx_bytes: 1,
+            ..Stats::default()
+        }),
+    };
+    call(&sidecar, "UpdateStats", other).await.unwrap();
+    assert_eq!(bytes(&caller), Some((6, 2)));
+
+    let without = with(None, None);
+    call(&without, "UpdateStats", request()).await.unwrap();
+    assert_eq!(bytes(&without), None);
+}
+
+#[tokio::test]
+async fn another_build_begins_anew() {
+    let caller = caller(None);
+    let metrics = ControlMetrics::new().unwrap();
+    let start_up = async |caller: &Caller, version: &str| {
+        let startup = Startup {
+            version: version.to_owned(),
+            ..Startup::default()
+        };
+        let request = UpdateStartupRequest {
+            startup: Some(startup),
+        };
+        call(caller, "UpdateStartup", request).await.unwrap();
+    };
+    let stats = UpdateStatsRequest {
+        stats: Some(Stats::default()),
+    };
+    let is_shown = || {
+        caller
+            .agent
+            .statistics
+            .shown(Instant::now(), EXPIRY)
+            .is_some()
+    };
+    let seat = caller.agent.enter(Role::Agent, &metrics);
+    start_up(&caller, "v2.30.0").await;
+    call(&caller, "UpdateStats", stats).await.unwrap();
+    drop(seat);
+    let _seat = caller.agent.enter(Role::Agent, &metrics);
+    start_up(&caller, "v2.30.0").await;
+    assert!(is_shown(), "the same build");
+    let sidecar = Caller {
+        role: Role::named("weir"),
+        ..caller.clone()
+    };
+    start_up(&sidecar, "v0.1.0").await;
+    assert!(is_shown(), "not the agent");
+    let _other = caller.agent.enter(Role::Agent, &metrics);
+    start_up(&caller, "v2.31.0").await;
+    assert!(!is_shown());
+}
+
+#[tokio::test]
 async fn a_lifecycle_is_echoed_with_a_time() {
     let caller = caller(None);
     let send = |state, changed_at| UpdateLifecycleRequest {
@@ -138,6 +232,7 @@ async fn a_lifecycle_is_echoed_with_a_time() {
         .unwrap();
     let now = Lifecycle::decode(echo).unwrap().changed_at.unwrap();
     assert!(now.seconds > at.seconds, "{now:?}");
+    assert_eq!(caller.agent.status(SystemTime::now()).1, State::Off);
     for state in [0, 10, -1] {
         let text = refused(&caller, "UpdateLifecycle", send(state, None)).await;
         assert_eq!(text, format!("unknown lifecycle state {state}"));

@@ -20,7 +20,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use yamux::{Connection, ConnectionError, FrameDecodeError, Mode};
 
-use super::handshake::Role;
+use super::agents::Role;
 use super::rpc;
 use super::service::Caller;
 use crate::metrics::control::{ControlMetrics, ProtocolFault, SessionEnd};
@@ -113,7 +113,6 @@ impl fmt::Display for Ended {
 /// Serves a session to its end; in order once `stop` is cancelled. Everything it began ends with it.
 pub(super) async fn run<S>(
     ws: WebSocketStream<S>,
-    role: &Role,
     caller: Caller,
     metrics: &ControlMetrics,
     stop: &CancellationToken,
@@ -122,7 +121,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let stream = ByteStream::new(ws);
-    let watch = match role {
+    let watch = match caller.role {
         Role::Agent => MONITOR,
         Role::Other(_) => KEEPALIVE,
     };

@@ -27,17 +27,18 @@ impl Bench {
         let near = WebSocketStream::from_raw_socket(near, End::Server, Some(ws::config())).await;
         let peer = WebSocketStream::from_raw_socket(far, End::Client, Some(ws::config())).await;
         let metrics = ControlMetrics::new().unwrap();
-        let service = Service::new(Duration::from_secs(30), None, metrics.clone());
+        let service = Service::new(Duration::from_secs(30), None, None, None, metrics.clone());
         let caller = Caller {
             service: Arc::new(service),
             agent: agent(),
+            role,
         };
         let stop = CancellationToken::new();
         let mut ended = JoinSet::new();
         let (counted, stopped) = (metrics.clone(), stop.clone());
         ended.spawn(async move {
             let began = Instant::now();
-            let ended = run(near, &role, caller, &counted, &stopped).await;
+            let ended = run(near, caller, &counted, &stopped).await;
             (ended, began.elapsed())
         });
         Self {

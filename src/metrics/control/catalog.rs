@@ -1,7 +1,9 @@
 //! The table of the control plane's own metrics.
 
-use super::labels::{DialRefusal, ProtocolFault, RpcMethod, RpcOutcome, SessionEnd};
-use crate::metrics::catalog::Kind::{Counter, Gauge};
+use super::labels::{
+    DialRefusal, ProtocolFault, ReportOutcome, RpcMethod, RpcOutcome, SampleRefusal, SessionEnd,
+};
+use crate::metrics::catalog::Kind::{Counter, Gauge, Histogram};
 use crate::metrics::catalog::{Family, Label, family, split};
 
 /// Agents with a session.
@@ -86,8 +88,119 @@ pub const CONTROL_BOUNDARY_FAILURES: Family = family(
     Counter,
     "Requests that the boundary log output did not take; their agents were told.",
 );
+/// Panics.
+pub const CONTROL_PANICS: Family = family(
+    "weir_control_panics_total",
+    Counter,
+    "Panics in this process; anything but 0 is a defect.",
+);
+/// Which build is running.
+pub const CONTROL_BUILD_INFO: Family = split(
+    "weir_control_build_info",
+    Gauge,
+    &[Label {
+        name: "version",
+        values: &[],
+    }],
+    "Always 1; the labels say which build is running.",
+);
 
-/// Every family of the control plane alone; its page has those of the process too.
+/// Reports of metrics.
+pub const CONTROL_REPORTS: Family = split(
+    "weir_control_reports_total",
+    Counter,
+    &[Label {
+        name: "outcome",
+        values: ReportOutcome::VALUES,
+    }],
+    "Reports of metrics from agents; dropped are those for which there was no room in the queue.",
+);
+/// What reports wait.
+pub const CONTROL_REPORT_WAIT: Family = family(
+    "weir_control_report_wait_seconds",
+    Histogram(&[
+        0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0,
+    ]),
+    "Time from taking a report of metrics until it was stored.",
+);
+/// Samples that were refused.
+pub const CONTROL_SERIES_REFUSED: Family = split(
+    "weir_control_series_refused_total",
+    Counter,
+    &[Label {
+        name: "reason",
+        values: SampleRefusal::VALUES,
+    }],
+    "Samples in reports of agents that were refused, by reason; the others of their report were not.",
+);
+/// Series that expired.
+pub const CONTROL_SERIES_EXPIRED: Family = family(
+    "weir_control_series_expired_total",
+    Counter,
+    "Series of agents that were forgotten because they were not reported any more.",
+);
+/// Series of agents, in coderd's words.
+pub const AGGREGATOR_STORE_SIZE: Family = family(
+    "coderd_prometheusmetrics_metrics_aggregator_store_size",
+    Gauge,
+    "The number of series of agents that are stored.",
+);
+/// What reports take, in coderd's words.
+pub const AGGREGATOR_UPDATE: Family = family(
+    "coderd_prometheusmetrics_metrics_aggregator_execution_update_seconds",
+    Histogram(AGGREGATOR_BUCKETS),
+    "Time to store a report of an agent.",
+);
+/// What expiry takes, in coderd's words.
+pub const AGGREGATOR_CLEANUP: Family = family(
+    "coderd_prometheusmetrics_metrics_aggregator_execution_cleanup_seconds",
+    Histogram(AGGREGATOR_BUCKETS),
+    "Time to look once through all series for those that have expired, reports in between not counted.",
+);
+/// The buckets of coder/coder coderd/prometheusmetrics/aggregator.go.
+const AGGREGATOR_BUCKETS: &[f64] = &[
+    0.001, 0.005, 0.010, 0.025, 0.050, 0.100, 0.500, 1.0, 5.0, 10.0, 30.0,
+];
+/// Reports that wait, in the words of coderd's first generation.
+pub const AGGREGATOR_PUSH_BACKLOG: Family = family(
+    "coderd_agent_aggregator_agent_push_backlog",
+    Gauge,
+    "Reports of agents that wait to be stored.",
+);
+/// Scrapes, in the words of coderd's first generation.
+pub const AGGREGATOR_COLLECT_BACKLOG: Family = family(
+    "coderd_agent_aggregator_collect_backlog",
+    Gauge,
+    "Scrapes of agents' series that are under way.",
+);
+/// Removals that wait, in the words of coderd's first generation.
+pub const AGGREGATOR_DELETE_BACKLOG: Family = family(
+    "coderd_agent_aggregator_delete_backlog",
+    Gauge,
+    "Programs that came back from another build and whose old series are still to be removed.",
+);
+/// What a scrape takes, in the words of coderd's first generation.
+pub const AGGREGATOR_COLLECT_NANOSECONDS: Family = family(
+    "coderd_agent_aggregator_collect_nanoseconds",
+    Gauge,
+    "Nanoseconds that the latest finished scrape of agents' series held up the storing of reports, all its pauses together.",
+);
+/// Series, in the words of coderd's first generation.
+pub const AGGREGATOR_COUNT: Family = family(
+    "coderd_agent_aggregator_count_total",
+    Gauge,
+    "Series of agents that are stored.",
+);
+/// Workspaces, in the words of coderd's first generation.
+pub const AGGREGATOR_WORKSPACE_COUNT: Family = family(
+    "coderd_agent_aggregator_workspace_count_total",
+    Gauge,
+    "Workspaces of whose agents series are stored.",
+);
+
+/// Every family of the control plane's own and of the aggregator's; its page has those of coderd's that are in `coderd`,
+/// and those of the process, too. No agent may send one that begins with `weir_control_`; those of a sidecar come in
+/// under its agent's name.
 pub const CONTROL: &[Family] = &[
     CONTROL_AGENTS,
     CONTROL_SESSIONS,
@@ -99,4 +212,19 @@ pub const CONTROL: &[Family] = &[
     CONTROL_BOUNDARY_LOGS,
     CONTROL_BOUNDARY_WRITTEN,
     CONTROL_BOUNDARY_FAILURES,
+    CONTROL_REPORTS,
+    CONTROL_REPORT_WAIT,
+    CONTROL_SERIES_REFUSED,
+    CONTROL_SERIES_EXPIRED,
+    AGGREGATOR_STORE_SIZE,
+    AGGREGATOR_UPDATE,
+    AGGREGATOR_CLEANUP,
+    AGGREGATOR_PUSH_BACKLOG,
+    AGGREGATOR_COLLECT_BACKLOG,
+    AGGREGATOR_DELETE_BACKLOG,
+    AGGREGATOR_COLLECT_NANOSECONDS,
+    AGGREGATOR_COUNT,
+    AGGREGATOR_WORKSPACE_COUNT,
+    CONTROL_PANICS,
+    CONTROL_BUILD_INFO,
 ];

@@ -127,3 +127,33 @@ label_values! {
         Failed = "failed",
     }
 }
+
+label_values! {
+    /// What became of a report of metrics.
+    pub enum ReportOutcome {
+        /// It was, or will be, stored, but for the samples that are refused one by one.
+        Accepted = "accepted",
+        /// It was dropped as a whole: too much waits to be stored, in all or of its agent.
+        Dropped = "dropped",
+    }
+}
+
+label_values! {
+    /// Why a sample in a report was refused.
+    pub enum SampleRefusal {
+        /// The name is empty, too long, or has characters that no name has.
+        InvalidName = "invalid_name",
+        /// The name is one of the control plane's own.
+        ReservedName = "reserved_name",
+        /// A label is twice there, has a name that none may have, or there is too much of them.
+        InvalidLabel = "invalid_label",
+        /// A label that the control plane itself adds.
+        ReservedLabel = "reserved_label",
+        /// Neither a counter nor a gauge, or not what the series of that name are.
+        Type = "type",
+        /// A counter that is negative, infinite or no number.
+        InvalidValue = "invalid_value",
+        /// There are too many series, in all or of its agent.
+        MaxSeries = "max_series",
+    }
+}

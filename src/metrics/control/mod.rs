@@ -1,14 +1,25 @@
 //! What the control plane counts, in handles that are looked up once.
 
+mod aggregate;
 pub mod catalog;
+pub mod coderd;
 mod labels;
+mod scrapes;
+
+use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 
-use super::catalog::Family;
-use super::{counter, each, gauge};
-pub use labels::{DialRefusal, ProtocolFault, RpcMethod, RpcOutcome, SessionEnd};
+use super::catalog::{Family, Kind};
+use super::{counter, each, gauge, histogram};
+pub use aggregate::AggregateMetrics;
+pub use labels::{
+    DialRefusal, ProtocolFault, ReportOutcome, RpcMethod, RpcOutcome, SampleRefusal, SessionEnd,
+};
+pub use scrapes::{ScrapeError, ScrapeMetrics};
 
 /// The handles of the control plane. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -23,7 +34,12 @@ pub struct ControlMetrics {
     boundary_logs: IntCounter,
     boundary_written: IntCounter,
     boundary_failures: IntCounter,
+    first_connections: HistogramVec,
     build: IntGaugeVec,
+    /// What the page counts of itself.
+    pub scrapes: ScrapeMetrics,
+    /// What the aggregator counts.
+    pub aggregate: AggregateMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -45,14 +61,19 @@ impl ControlMetrics {
             boundary_logs: counter(&catalog::CONTROL_BOUNDARY_LOGS)?,
             boundary_written: counter(&catalog::CONTROL_BOUNDARY_WRITTEN)?,
             boundary_failures: counter(&catalog::CONTROL_BOUNDARY_FAILURES)?,
+            first_connections: first_connections()?,
             build: build_info()?,
-            panics: counter(&super::catalog::PANICS)?,
+            aggregate: AggregateMetrics::new()?,
+            scrapes: ScrapeMetrics::new()?,
+            panics: counter(&catalog::CONTROL_PANICS)?,
         })
     }
 
     /// Every collector behind the handles, for a registry.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![
+        let mut collectors = self.aggregate.collectors();
+        collectors.extend(self.scrapes.collectors());
+        collectors.extend::<[Box<dyn Collector>; 13]>([
             Box::new(self.agents.clone()),
             Box::new(self.sessions.clone()),
             Box::new(self.sessions_ended.clone()),
@@ -63,9 +84,24 @@ impl ControlMetrics {
             Box::new(self.boundary_logs.clone()),
             Box::new(self.boundary_written.clone()),
             Box::new(self.boundary_failures.clone()),
+            Box::new(self.first_connections.clone()),
             Box::new(self.build.clone()),
             Box::new(self.panics.clone()),
-        ]
+        ]);
+        collectors
+    }
+
+    /// Brings the series of first connections of agents with these names into being, at 0.
+    pub fn expect_agent(&self, template_name: &str, agent_name: &str) {
+        self.first_connections
+            .with_label_values(&[template_name, agent_name]);
+    }
+
+    /// Records how long it took an agent to connect for the first time.
+    pub fn first_connected(&self, template_name: &str, agent_name: &str, waited: Duration) {
+        self.first_connections
+            .with_label_values(&[template_name, agent_name])
+            .observe(waited.as_secs_f64());
     }
 
     /// Counts a connection, open until the guard is dropped.
@@ -168,19 +204,39 @@ impl Drop for Present {
     }
 }
 
+/// How long it takes to put the statistics of agents on a page.
+///
+/// # Errors
+/// When the row of the catalogue is not a valid metric.
+pub fn statistics_execution() -> Result<Histogram, prometheus::Error> {
+    histogram(&coderd::STATISTICS_EXECUTION)
+}
+
+fn first_connections() -> Result<HistogramVec, prometheus::Error> {
+    let family = &coderd::FIRST_CONNECTION;
+    let buckets = match family.kind {
+        Kind::Histogram(bounds) => bounds.to_vec(),
+        Kind::Counter | Kind::Gauge => Vec::new(),
+    };
+    let opts = HistogramOpts::new(family.name, family.help).buckets(buckets);
+    HistogramVec::new(opts, &names(family))
+}
+
+fn names(family: &Family) -> Vec<&'static str> {
+    family.labels.iter().map(|label| label.name).collect()
+}
+
 /// Which build is running, as a series that is always 1.
 fn build_info() -> Result<IntGaugeVec, prometheus::Error> {
-    let family = &super::catalog::BUILD_INFO;
-    let names: Vec<_> = family.labels.iter().map(|label| label.name).collect();
-    let vec = IntGaugeVec::new(Opts::new(family.name, family.help), &names)?;
+    let family = &catalog::CONTROL_BUILD_INFO;
+    let vec = IntGaugeVec::new(Opts::new(family.name, family.help), &names(family))?;
     vec.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(vec)
 }
 
 /// A counter for each pair of values of the family's two labels, all in being at 0.
 fn each_pair(family: &Family) -> Result<IntCounterVec, prometheus::Error> {
-    let names: Vec<_> = family.labels.iter().map(|label| label.name).collect();
-    let vec = IntCounterVec::new(Opts::new(family.name, family.help), &names)?;
+    let vec = IntCounterVec::new(Opts::new(family.name, family.help), &names(family))?;
     if let [first, second] = family.labels {
         for one in first.values {
             for other in second.values {
@@ -205,18 +261,21 @@ mod tests {
             registry.register(collector).unwrap();
         }
         let gathered = registry.gather();
+        let series = |row: &Family| -> usize {
+            let values = row.labels.iter().map(|label| label.values.len());
+            values.product()
+        };
         for made in &gathered {
-            let Some(row) = catalog::CONTROL.iter().find(|row| row.name == made.name()) else {
-                assert_eq!(made.get_metric().len(), 1, "{}", made.name());
-                continue;
-            };
-            let series: usize = row.labels.iter().map(|label| label.values.len()).product();
-            assert_eq!(made.get_metric().len(), series, "{}", row.name);
+            let rows = catalog::CONTROL.iter().chain(coderd::CODERD);
+            let row = rows.clone().find(|row| row.name == made.name()).unwrap();
+            // The build's one series has a value that no table knows.
+            let expected = series(row).max(1);
+            assert_eq!(made.get_metric().len(), expected, "{}", row.name);
             assert_eq!(made.help(), row.help);
         }
         let found = gathered
             .iter()
-            .filter(|made| made.name().starts_with("weir_control_"));
+            .filter(|made| catalog::CONTROL.iter().any(|row| row.name == made.name()));
         assert_eq!(found.count(), catalog::CONTROL.len());
         metrics.called(RpcMethod::Unknown, RpcOutcome::Error);
         metrics.violated(ProtocolFault::Drpc);

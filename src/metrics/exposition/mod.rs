@@ -2,6 +2,7 @@
 
 mod negotiate;
 mod openmetrics;
+pub(crate) mod text;
 
 use std::io::{self, Write};
 
@@ -10,7 +11,7 @@ use flate2::write::GzEncoder;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
 
-pub use negotiate::accepts_gzip;
+pub use negotiate::{accepts_gzip, accepts_html};
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

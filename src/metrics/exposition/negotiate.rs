@@ -38,6 +38,14 @@ pub fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str>) -> b
     gzip > 0.0 && gzip >= plain.unwrap_or(0.0)
 }
 
+/// Whether the values of the `Accept` header name HTML, as those of a browser do.
+pub fn accepts_html<'a>(accept: impl IntoIterator<Item = &'a str>) -> bool {
+    accept
+        .into_iter()
+        .flat_map(choices)
+        .any(|choice| choice.name.eq_ignore_ascii_case("text/html") && choice.weight > 0.0)
+}
+
 fn choices(header: &str) -> impl Iterator<Item = Choice<'_>> {
     header.split(',').map(|element| {
         let mut parts = element.split(';').map(str::trim);
@@ -146,5 +154,20 @@ mod tests {
             assert!(!accepts_gzip([accept]), "{accept}");
         }
         assert!(!accepts_gzip([]));
+    }
+
+    #[test]
+    fn only_what_names_html_is_shown_it() {
+        assert!(accepts_html(["text/html,application/xhtml+xml,*/*;q=0.8"]));
+        assert!(accepts_html(["text/plain", "Text/HTML;q=0.1"]));
+        for accept in [
+            "",
+            "*/*",
+            "text/*",
+            "text/html;q=0",
+            "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        ] {
+            assert!(!accepts_html([accept]), "{accept}");
+        }
     }
 }

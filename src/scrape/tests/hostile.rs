@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use crate::scrape::pages;
 use crate::scrape::serve::{Offer, serve};
 use crate::scrape::view::View;
 
-const OFFER: Offer<View> = Offer {
+const OFFER: Offer<View, Full<Bytes>> = Offer {
     routes: pages::scrape,
     own_user_only: false,
 };

@@ -31,7 +31,7 @@ const LIMITS: Limits = Limits {
 const TARGET: &str = "node";
 
 /// Far longer than any answer takes: a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Sidecar {
     pub(super) view: Arc<View>,
@@ -78,26 +78,46 @@ impl Sidecar {
     }
 }
 
-struct Answer {
-    head: String,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> u16 {
         let code = self.head.split(' ').nth(1).unwrap();
         code.parse().unwrap()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The body of an answer that was sent in chunks.
+    pub(super) fn unchunked(&self) -> Vec<u8> {
+        assert_eq!(self.header("transfer-encoding"), Some("chunked"));
+        let (mut rest, mut whole) = (&self.body[..], Vec::new());
+        loop {
+            let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
+            let size = std::str::from_utf8(&rest[..end]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            let data = &rest[end + 2..];
+            whole.extend_from_slice(&data[..size]);
+            rest = &data[size..];
+            assert_eq!(&rest[..2], b"\r\n");
+            rest = &rest[2..];
+            if size == 0 {
+                assert!(rest.is_empty());
+                return whole;
+            }
+        }
     }
 
     fn json(&self) -> serde_json::Value {
@@ -113,7 +133,7 @@ fn connect(endpoint: &Handle) -> TcpStream {
 }
 
 /// Sends a request and reads to the end of the connection.
-fn exchange(mut stream: impl Read + Write, request: &str) -> Answer {
+pub(super) fn exchange(mut stream: impl Read + Write, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -123,7 +143,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> Answer {
     Answer { head, body }
 }
 
-fn request(method: &str, path: &str, headers: &str) -> String {
+pub(super) fn request(method: &str, path: &str, headers: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n{headers}\r\n")
 }
 

@@ -4,8 +4,8 @@
 //! would write: by number, members of a oneof last, zero values not at all.
 
 use super::envelope::SenderDrops;
-use super::field::{LEN, VARINT, key};
 use super::frame::{Tag, header, short_header};
+use crate::wire::field::{LEN, VARINT, key, message_len, put_message, put_varint, varint_len};
 
 const ENVELOPE_LOGS: u32 = key(1, LEN);
 const ENVELOPE_STATUS: u32 = key(2, LEN);
@@ -133,20 +133,6 @@ fn int64(count: u64) -> u64 {
     count.min(i64::MAX.cast_unsigned())
 }
 
-fn varint_len(value: u64) -> usize {
-    // Seven bits to a byte; zero takes one byte too.
-    let bits = u64::BITS - (value | 1).leading_zeros();
-    bits.div_ceil(7) as usize
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 fn varint_field_len(key: u32, value: u64) -> usize {
     match value {
         0 => 0,
@@ -173,15 +159,4 @@ fn put_text(out: &mut Vec<u8>, key: u32, text: &str) {
         put_message(out, key, text.len());
         out.extend_from_slice(text.as_bytes());
     }
-}
-
-/// A message field with `length` bytes in it: present even when empty.
-fn message_len(key: u32, length: usize) -> usize {
-    varint_len(u64::from(key)) + varint_len(length as u64) + length
-}
-
-/// Opens a message field; its `length` bytes are to follow.
-fn put_message(out: &mut Vec<u8>, key: u32, length: usize) {
-    put_varint(out, u64::from(key));
-    put_varint(out, length as u64);
 }

@@ -1,6 +1,6 @@
 //! The entries of a `ReportBoundaryLogsRequest`, read in place.
 
-use super::field::{Cursor, LEN, Malformed, VARINT, key};
+use crate::wire::field::{Cursor, LEN, Malformed, VARINT, key};
 
 const LOGS: u32 = key(1, LEN);
 

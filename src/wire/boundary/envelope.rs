@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::field::{Cursor, LEN, Malformed, VARINT, key};
 use super::frame::{Frame, Tag};
 use super::request::Summary;
+use crate::wire::field::{Cursor, LEN, Malformed, VARINT, key};
 
 const LOGS: u32 = key(1, LEN);
 const STATUS: u32 = key(2, LEN);

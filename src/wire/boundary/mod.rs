@@ -9,14 +9,13 @@
 pub mod encode;
 mod entries;
 mod envelope;
-mod field;
 mod frame;
 mod request;
 #[cfg(test)]
 mod tests;
 
+pub use super::field::{Fault, Malformed, Span};
 pub use entries::{Entries, Entry};
 pub use envelope::{Logs, Message, SenderDrops, open};
-pub use field::{Fault, Malformed, Span};
 pub use frame::{Eof, Frame, FrameError, MAX_PAYLOAD, Tag, at_eof, decode, header};
 pub use request::Summary;

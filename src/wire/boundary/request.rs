@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::field::{Cursor, LEN, Malformed, Span, VARINT, key};
+use crate::wire::field::{Cursor, LEN, Malformed, Span, VARINT, key};
 
 const LOGS: u32 = key(1, LEN);
 const SESSION_ID: u32 = key(2, LEN);

@@ -18,7 +18,8 @@ pub struct ControlPlane {
     log: Option<JoinHandle<Vec<u8>>>,
     /// Where agents dial.
     pub url: String,
-    prometheus: String,
+    /// Where it is scraped.
+    pub prometheus: String,
 }
 
 impl ControlPlane {
@@ -83,6 +84,19 @@ impl ControlPlane {
                 std::time::Instant::now() < deadline,
                 "{series} is {}, not {value}",
                 self.metric(series)
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until the page fulfils a condition.
+    pub fn until(&self, what: &str, condition: impl Fn(&str) -> bool) {
+        let deadline = std::time::Instant::now() + super::wait::PATIENCE;
+        while !condition(&self.metrics()) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "not seen: {what}\n{}",
+                self.metrics()
             );
             std::thread::yield_now();
         }

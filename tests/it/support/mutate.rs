@@ -1,4 +1,4 @@
-//! Boundary requests and envelopes, valid and then damaged, for comparing decoders.
+//! Boundary requests and envelopes, and stats requests, valid and then damaged, for comparing decoders.
 //!
 //! A message is built as a tree and damaged as a tree first, so that lengths above the damage stay
 //! right and the fault is met where it is rather than at the next length; bytes are damaged last.
@@ -41,7 +41,7 @@ const TEXTS: [&[u8]; 12] = [
     b"\xf4\x8f\xbf\xbf", // the last code point
 ];
 
-/// Makes encoded `ReportBoundaryLogsRequest`s and `BoundaryMessage`s.
+/// Makes encoded `ReportBoundaryLogsRequest`s, `BoundaryMessage`s and `UpdateStatsRequest`s.
 #[derive(Debug)]
 pub(crate) struct Mutator {
     rng: Rng,
@@ -98,6 +98,49 @@ impl Mutator {
             })
             .collect();
         self.damaged(fields)
+    }
+
+    /// An `UpdateStatsRequest` with none to five faults.
+    pub(crate) fn stats_bytes(&mut self) -> Vec<u8> {
+        let fields = (0..self.rng.usize(..3))
+            .map(|_| field(1, Value::Message(self.stats())))
+            .collect();
+        self.damaged(fields)
+    }
+
+    fn stats(&mut self) -> Vec<Field> {
+        let mut fields: Vec<_> = (0..self.rng.usize(..4))
+            .map(|_| field(12, Value::Message(self.metric())))
+            .collect();
+        for number in [1, 13] {
+            if self.rng.bool() {
+                let entry = vec![
+                    field(1, text("tcp")),
+                    field(2, Value::Varint(self.number())),
+                ];
+                fields.push(field(number, Value::Message(entry)));
+            }
+        }
+        if self.rng.bool() {
+            fields.push(field(2, Value::Varint(self.number())));
+            fields.push(field(3, Value::I64));
+        }
+        fields
+    }
+
+    fn metric(&mut self) -> Vec<Field> {
+        let mut fields = vec![
+            field(1, text("weir_logs_dropped_total")),
+            field(2, Value::Varint(self.rng.u64(..4))),
+            field(3, Value::I64),
+        ];
+        fields.truncate(self.rng.usize(..=3));
+        for _ in 0..self.rng.usize(..3) {
+            let value = Value::Bytes(self.text_bytes());
+            let label = vec![field(1, text("reason")), field(2, value)];
+            fields.push(field(4, Value::Message(label)));
+        }
+        fields
     }
 
     fn request(&mut self) -> Vec<Field> {

@@ -234,7 +234,7 @@ impl Plane for WeirPlane {
     async fn expect_clean_wire(&self) {
         for family in [
             "weir_control_protocol_violations_total",
-            "weir_panics_total",
+            "weir_control_panics_total",
         ] {
             let page = self.running().metrics();
             let samples: Vec<_> = page

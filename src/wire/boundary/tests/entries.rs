@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::mutate::Mutator;
 use super::reference::{Log, Request};
 use super::unhex;
 use crate::wire::boundary::{Entries, Entry, Malformed, Summary};
+use crate::wire::mutate::Mutator;
 
 fn entries(payload: &[u8]) -> Result<Vec<Entry<'_>>, Malformed> {
     Entries::of(payload).collect()

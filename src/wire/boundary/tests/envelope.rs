@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::mutate::Mutator;
 use super::unhex;
 use crate::wire::boundary::{Fault, Frame, Logs, Malformed, Message, SenderDrops, Tag, open};
+use crate::wire::mutate::Mutator;
 
 fn open_v2(hex: &str) -> Result<Message, Malformed> {
     open(Frame {

@@ -6,9 +6,6 @@ mod golden;
 mod reference;
 mod request;
 
-#[path = "../../../../tests/it/support/mutate.rs"]
-mod mutate;
-
 /// Bytes from hex; blanks are for reading.
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();

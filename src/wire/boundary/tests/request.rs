@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::mutate::Mutator;
 use super::reference::{Request, assert_sums_up};
 use super::unhex;
 use crate::wire::boundary::{Fault, Malformed, Summary};
+use crate::wire::mutate::Mutator;
 
 fn read(hex: &str) -> Summary {
     match Summary::read(&unhex(hex)) {

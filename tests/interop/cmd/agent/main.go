@@ -1,5 +1,6 @@
 // Command agent is the agent's side of the connection, on the libraries of the Go
-// agent: it checks a control plane, loads it, holds connections open or abuses it.
+// agent: it checks a control plane, loads it, holds connections open, makes the
+// calls it is told to, or abuses it.
 // See the README of this module.
 package main
 
@@ -34,13 +35,15 @@ func run() error {
 		version      = flag.String("version", "2.11", "API version to ask for")
 		role         = flag.String("role", "agent", "role to connect as")
 		insecure     = flag.Bool("insecure", false, "accept any certificate")
-		mode         = flag.String("mode", "script", "script, load, idle or hostile")
+		mode         = flag.String("mode", "script", "script, load, idle, calls, swarm or hostile")
 		streams      = flag.Int("streams", 50, "script: calls at once")
-		seconds      = flag.Float64("seconds", 5, "load: how long")
+		seconds      = flag.Float64("seconds", 5, "load, swarm: how long")
 		lanes        = flag.Int("lanes", 4, "load: requests in flight, each of its own session")
 		requestBytes = flag.Int("request-bytes", 1<<20, "load: size of a request")
 		urlBytes     = flag.Int("url-bytes", 180, "load: length of each URL")
-		connections  = flag.Int("connections", 1000, "idle: how many")
+		connections  = flag.Int("connections", 1000, "idle, swarm: how many")
+		series       = flag.Int("series", 60, "swarm: series in each report")
+		every        = flag.Duration("every", time.Second, "swarm: from report to report")
 		dials        = flag.Int("dials", 1000, "hostile: dials with a wrong token")
 		halfOpen     = flag.Int("half-open", 200, "hostile: connections that say nothing")
 	)
@@ -63,6 +66,15 @@ func run() error {
 	case "load":
 		result, err := agent.Load(context.Background(), options,
 			time.Duration(*seconds*float64(time.Second)), *lanes, *requestBytes, *urlBytes)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(result)
+	case "calls":
+		return agent.Calls(context.Background(), options, os.Stdin, os.Stdout)
+	case "swarm":
+		result, err := agent.Swarm(context.Background(), options, *connections, *series, *every,
+			time.Duration(*seconds*float64(time.Second)), func() { fmt.Println("{\"ready\":true}") })
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 
@@ -67,6 +68,8 @@ func answer(verb, argument string) any {
 		return or(request(raw))
 	case "envelope":
 		return or(envelope(raw))
+	case "stats":
+		return or(stats(raw))
 	case "drpc":
 		return drpc(raw)
 	default:
@@ -145,6 +148,40 @@ func envelope(raw []byte) (*envelopeView, error) {
 	default:
 		return &envelopeView{OK: true, Kind: "empty"}, nil
 	}
+}
+
+// statsView is an UpdateStatsRequest as decoded, of which the metrics.
+type statsView struct {
+	OK      bool         `json:"ok"`
+	Metrics []metricView `json:"metrics"`
+}
+
+type metricView struct {
+	Name string `json:"name"`
+	Type int32  `json:"type"`
+	// The bits of the value, in hex.
+	Value string `json:"value"`
+	// Names and values, in order; without those whose value is empty.
+	Labels [][2]string `json:"labels"`
+}
+
+func stats(raw []byte) (*statsView, error) {
+	var r pb.UpdateStatsRequest
+	if err := proto.Unmarshal(raw, &r); err != nil {
+		return nil, err
+	}
+	v := &statsView{OK: true, Metrics: []metricView{}}
+	for _, metric := range r.GetStats().GetMetrics() {
+		labels := [][2]string{}
+		for _, label := range metric.Labels {
+			if label.Value != "" {
+				labels = append(labels, [2]string{label.Name, label.Value})
+			}
+		}
+		bits := fmt.Sprintf("%016x", math.Float64bits(metric.Value))
+		v.Metrics = append(v.Metrics, metricView{metric.Name, int32(metric.Type), bits, labels})
+	}
+	return v, nil
 }
 
 // packet is one dRPC packet.

@@ -13,6 +13,10 @@ const dialsAtOnce = 32
 
 // Idle opens connections that do nothing but answer pings.
 func Idle(ctx context.Context, options peer.Options, connections int) ([]*peer.Client, error) {
+	return dialAll(ctx, connections, func(int) peer.Options { return options })
+}
+
+func dialAll(ctx context.Context, connections int, options func(n int) peer.Options) ([]*peer.Client, error) {
 	clients := make([]*peer.Client, connections)
 	errs := make(chan error, connections)
 	tickets := make(chan struct{}, dialsAtOnce)
@@ -21,7 +25,7 @@ func Idle(ctx context.Context, options peer.Options, connections int) ([]*peer.C
 		group.Go(func() {
 			tickets <- struct{}{}
 			defer func() { <-tickets }()
-			client, err := peer.Dial(ctx, options)
+			client, err := peer.Dial(ctx, options(n))
 			if err != nil {
 				errs <- fmt.Errorf("connection %d: %w", n, err)
 				return

@@ -1,4 +1,4 @@
-//! Protobuf fields read in place, as strictly as protobuf-go reads them.
+//! Protobuf fields read in place, as strictly as protobuf-go reads them, and how they are written.
 //!
 //! Two limits differ with the place (protobuf-go `internal/impl/decode.go` and
 //! `encoding/protowire/wire.go`): a message's fields are numbered up to 2^29-1, those within an
@@ -6,9 +6,9 @@
 
 use std::{ops::Range, str};
 
-pub(super) const VARINT: u32 = 0;
-const I64: u32 = 1;
-pub(super) const LEN: u32 = 2;
+pub(in crate::wire) const VARINT: u32 = 0;
+pub(in crate::wire) const I64: u32 = 1;
+pub(in crate::wire) const LEN: u32 = 2;
 const START_GROUP: u32 = 3;
 const END_GROUP: u32 = 4;
 const I32: u32 = 5;
@@ -36,7 +36,7 @@ pub struct Malformed {
 
 impl Malformed {
     /// The same fault, seen from a payload in which the faulty one starts at `base`.
-    pub(super) fn within(self, base: usize) -> Self {
+    pub(in crate::wire) fn within(self, base: usize) -> Self {
         Self {
             offset: base + self.offset,
             what: self.what,
@@ -90,13 +90,13 @@ impl Span {
         str::from_utf8(bytes).unwrap_or_default()
     }
 
-    pub(super) fn range(self) -> Range<usize> {
+    pub(in crate::wire) fn range(self) -> Range<usize> {
         self.start..self.end
     }
 }
 
 /// A field's number and wire type in one number, as they stand on the wire.
-pub(super) const fn key(number: u32, wire_type: u32) -> u32 {
+pub(in crate::wire) const fn key(number: u32, wire_type: u32) -> u32 {
     number << 3 | wire_type
 }
 
@@ -105,13 +105,13 @@ pub(super) const fn key(number: u32, wire_type: u32) -> u32 {
 /// The cursor of a nested message is a shorter view of the same buffer, so positions always count
 /// from the start of the payload.
 #[derive(Debug)]
-pub(super) struct Cursor<'a> {
+pub(in crate::wire) struct Cursor<'a> {
     buf: &'a [u8],
     pos: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(payload: &'a [u8]) -> Self {
+    pub(in crate::wire) fn new(payload: &'a [u8]) -> Self {
         Self {
             buf: payload,
             pos: 0,
@@ -120,7 +120,7 @@ impl<'a> Cursor<'a> {
 
     /// The next field's key, `None` at the end of the message.
     #[inline]
-    pub(super) fn field(&mut self) -> Result<Option<u32>, Malformed> {
+    pub(in crate::wire) fn field(&mut self) -> Result<Option<u32>, Malformed> {
         if self.pos == self.buf.len() {
             return Ok(None);
         }
@@ -139,7 +139,7 @@ impl<'a> Cursor<'a> {
 
     /// Checks the value of the field whose key was just read, and passes over it.
     #[inline]
-    pub(super) fn skip(&mut self, key: u32) -> Result<(), Malformed> {
+    pub(in crate::wire) fn skip(&mut self, key: u32) -> Result<(), Malformed> {
         match key & 7 {
             START_GROUP => self.skip_group(u64::from(key >> 3)),
             wire_type => self.skip_value(wire_type),
@@ -147,7 +147,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(in crate::wire) fn varint(&mut self) -> Result<u64, Malformed> {
         match self.buf.get(self.pos) {
             Some(&byte) if byte < 0x80 => {
                 self.pos += 1;
@@ -157,9 +157,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The bytes of a length-delimited value.
+    #[inline]
+    pub(in crate::wire) fn slice(&mut self) -> Result<&'a [u8], Malformed> {
+        let span = self.bytes()?;
+        Ok(&self.buf[span.range()])
+    }
+
     /// The value of a message field, to be read in turn.
     #[inline]
-    pub(super) fn message(&mut self) -> Result<Cursor<'a>, Malformed> {
+    pub(in crate::wire) fn message(&mut self) -> Result<Cursor<'a>, Malformed> {
         let Span { start, end } = self.bytes()?;
         Ok(Cursor {
             buf: &self.buf[..end],
@@ -169,7 +176,7 @@ impl<'a> Cursor<'a> {
 
     /// The value of a text field called `name`.
     #[inline]
-    pub(super) fn text(&mut self, name: &'static str) -> Result<Span, Malformed> {
+    pub(in crate::wire) fn text(&mut self, name: &'static str) -> Result<Span, Malformed> {
         let span = self.bytes()?;
         match str::from_utf8(&self.buf[span.range()]) {
             Ok(_) => Ok(span),
@@ -179,7 +186,7 @@ impl<'a> Cursor<'a> {
 
     /// The place of a length-delimited value: `start <= end <= buf.len()`.
     #[inline]
-    pub(super) fn bytes(&mut self) -> Result<Span, Malformed> {
+    pub(in crate::wire) fn bytes(&mut self) -> Result<Span, Malformed> {
         let length = self.varint()?;
         let start = self.pos;
         self.advance(length)?;
@@ -187,6 +194,15 @@ impl<'a> Cursor<'a> {
             start,
             end: self.pos,
         })
+    }
+
+    /// The value of a `double` field.
+    #[inline]
+    pub(in crate::wire) fn double(&mut self) -> Result<f64, Malformed> {
+        let start = self.pos;
+        self.advance(8)?;
+        let bytes = self.buf[start..self.pos].first_chunk();
+        Ok(bytes.map_or(0.0, |bytes| f64::from_le_bytes(*bytes)))
     }
 
     #[inline]
@@ -297,4 +313,29 @@ impl<'a> Cursor<'a> {
 #[cold]
 fn fault(offset: usize, what: Fault) -> Malformed {
     Malformed { offset, what }
+}
+
+pub(in crate::wire) fn varint_len(value: u64) -> usize {
+    // Seven bits to a byte; zero takes one byte too.
+    let bits = u64::BITS - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+pub(in crate::wire) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A message field with `length` bytes in it: present even when empty.
+pub(in crate::wire) fn message_len(key: u32, length: usize) -> usize {
+    varint_len(u64::from(key)) + varint_len(length as u64) + length
+}
+
+/// Opens a message field; its `length` bytes are to follow.
+pub(in crate::wire) fn put_message(out: &mut Vec<u8>, key: u32, length: usize) {
+    put_varint(out, u64::from(key));
+    put_varint(out, length as u64);
 }
