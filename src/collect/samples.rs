@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::report::{self, Sample, SampleKind};
 use crate::wire::exposition::{self, Entry, Fault, Format, Kind, Label, Reader};
 
-/// Samples of a page that is collected, at most, whatever becomes of them.
+/// Samples of a page that is collected, at most, whatever becomes of them, and as many lines that cannot be read.
 pub const MAX_SAMPLES: usize = 50_000;
 
 /// Samples that are held of a target, at most: what a report has room for.
@@ -34,6 +34,8 @@ pub(super) struct Gathered {
 pub(super) enum TooMany {
     #[error("expected a page of at most {MAX_SAMPLES} samples, got more")]
     Samples,
+    #[error("expected a page of metrics, got more than {MAX_SAMPLES} lines that cannot be read")]
+    Faults,
     #[error("expected at most {MAX_SERIES} counters, gauges and histograms, got more")]
     Series,
     #[error("expected samples that take at most {MAX_HELD_BYTES} bytes, got more")]
@@ -56,6 +58,9 @@ pub(super) fn gather(page: &[u8], format: Format) -> Result<Gathered, TooMany> {
             Ok(_) => continue,
             Err(fault) => {
                 gathered.faults += 1;
+                if gathered.faults > MAX_SAMPLES as u64 {
+                    return Err(TooMany::Faults);
+                }
                 gathered.first_fault.get_or_insert(fault);
                 continue;
             }
@@ -225,6 +230,11 @@ mod tests {
             .collect();
         let histogram = format!("# TYPE h histogram\n{buckets}");
         assert_eq!(gather(histogram), Err(TooMany::Samples));
+        assert_eq!(gather("a 1\n".repeat(MAX_SAMPLES + 1)), Ok(1));
+        assert_eq!(
+            gather("a 1\n".repeat(MAX_SAMPLES + 2)),
+            Err(TooMany::Faults)
+        );
     }
 
     #[test]

@@ -4,14 +4,22 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::support::certificates::Certificates;
+use crate::support::coderd::TOKEN;
+use crate::support::control::ControlPlane;
 use crate::support::target::{Answer, Target};
 
 const TEXT: &str = "text/plain";
 
 /// Runs the program in an environment with nothing of the caller's, beside the tasks of the test.
 pub async fn weir(arguments: &[&str]) -> Output {
+    weir_with(&[], arguments).await
+}
+
+async fn weir_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.args(arguments).env_clear();
+    command.envs(variables.iter().copied());
     let ended = tokio::task::spawn_blocking(move || command.output());
     ended.await.unwrap().unwrap()
 }
@@ -104,6 +112,46 @@ async fn no_page_is_a_failure_and_no_url_bad_usage() {
         assert_exit(&output, 2);
         assert_eq!(output.stdout, b"");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_must_be_trusted_and_bear_the_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = Certificates::issue(directory.path(), "127.0.0.1");
+    let flags = [&["--agent-token", TOKEN][..], &certificates.flags()].concat();
+    let server = ControlPlane::start_at("127.0.0.1:0", &flags);
+    // No page, but an answer, which only comes over TLS.
+    let url = format!("{}/api/v2/buildinfo", server.url);
+    let trusted = [("SSL_CERT_FILE", certificates.authority.to_str().unwrap())];
+    // Nobody is asked but the host itself.
+    let trusted = [trusted[0], ("https_proxy", "http://127.0.0.1:9")];
+    let output = weir_with(&trusted, &["scrape", &url]).await;
+    assert_exit(&output, 1);
+    assert!(
+        stderr(&output).contains("got \"application/json"),
+        "{output:?}"
+    );
+
+    let output = weir_with(
+        &trusted,
+        &["scrape", &url.replace("127.0.0.1", "localhost")],
+    )
+    .await;
+    assert_exit(&output, 1);
+    assert!(
+        stderr(&output).contains("cannot connect: TLS: "),
+        "{output:?}"
+    );
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Certificates::issue(elsewhere.path(), "127.0.0.1");
+    let untrusted = [("SSL_CERT_FILE", other.authority.to_str().unwrap())];
+    let output = weir_with(&untrusted, &["scrape", &url]).await;
+    assert_exit(&output, 1);
+    assert!(
+        stderr(&output).contains("cannot connect: TLS: "),
+        "{output:?}"
+    );
 }
 
 #[tokio::test]

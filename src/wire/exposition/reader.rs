@@ -8,7 +8,7 @@ use super::family::{Contradiction, Families, Family, Kind, TooMany};
 use super::fault::{Fault, Wrong};
 use super::labels::Label;
 use super::line::{self, Exemplar, Line, Scratch, Series};
-use super::seen::{Place, Seen, same_labels};
+use super::seen::{Place, Seen};
 use super::{Format, MAX_FAMILIES, MAX_LINE};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -49,7 +49,7 @@ pub struct Sample<'r, 'p> {
 
 /// Reads a page from its beginning to its end, once.
 ///
-/// It holds the families of the page and, for each series, a hash of it and where it stands: some 24 bytes. A page of
+/// It holds the families of the page and, for each series, a hash of it and where it stands: some 50 bytes. A page of
 /// many series is bounded by whoever stops reading.
 #[derive(Debug)]
 pub struct Reader<'p> {
@@ -90,19 +90,17 @@ impl<'p> Reader<'p> {
         self.families.all()
     }
 
-    /// Where the page says it, behind the name of a family or a series: what the next line says, blank ones skipped,
-    /// or what is wrong with it. `None` at the end of the page.
+    /// What the next line that is not blank says, or what is wrong with it; `None` at the end of the page.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator cannot lend what it holds"
     )]
     pub fn next(&mut self) -> Option<Result<Entry<'_, 'p>, Fault>> {
         loop {
-            let offset = self.at;
             let Some(line) = self.next_line() else {
                 return self.missing_eof().map(Err);
             };
-            match self.read(line, offset) {
+            match self.read(line) {
                 Ok(None) => {}
                 Ok(Some(line)) => return Some(Ok(self.entry(line))),
                 Err(wrong) => return Some(Err(wrong.in_line(self.line, line))),
@@ -110,13 +108,18 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// The next line without its end.
-    fn next_line(&mut self) -> Option<&'p [u8]> {
+    /// The first line that was not read yet, with what ends it but for the line feed.
+    fn rest_of_line(&self) -> Option<&'p [u8]> {
         let rest = self.page.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let line = rest.get(..memchr(b'\n', rest).unwrap_or(rest.len()))?;
+        rest.get(..memchr(b'\n', rest).unwrap_or(rest.len()))
+    }
+
+    /// Steps over a line, and returns it without its end.
+    fn next_line(&mut self) -> Option<&'p [u8]> {
+        let line = self.rest_of_line()?;
         self.at += line.len() + 1;
         self.line += 1;
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
+        Some(without_return(line))
     }
 
     fn missing_eof(&mut self) -> Option<Fault> {
@@ -129,7 +132,7 @@ impl<'p> Reader<'p> {
     }
 
     /// Reads a line and enters what it says into the books of the page. A sample comes with its family.
-    fn read(&mut self, line: &'p [u8], offset: usize) -> Result<Option<(Line<'p>, usize)>, Wrong> {
+    fn read(&mut self, line: &'p [u8]) -> Result<Option<(Line<'p>, usize)>, Wrong> {
         if line.len() > MAX_LINE {
             let got = format!("{} bytes", line.len());
             let expected = format!("a line of at most {MAX_LINE} bytes");
@@ -141,15 +144,11 @@ impl<'p> Reader<'p> {
         if self.ended && self.format == Format::OpenMetrics {
             return Err(Wrong::new(line, 0, "nothing behind # EOF"));
         }
-        let place = Place {
-            offset,
-            line: self.line,
-        };
         let mut family = 0;
         match &said {
             Line::Sample(series) => {
                 family = self.families.of_sample(&series.name).map_err(too_many)?;
-                self.enter(series, place)?;
+                self.enter(series)?;
                 self.families.sampled(family);
             }
             Line::Type(name, kind) => {
@@ -176,13 +175,15 @@ impl<'p> Reader<'p> {
 
     /// Whether the next line gives a type to another family of this name, so that this line is of that family too.
     fn next_renews(&self, name: &str) -> bool {
-        let next = line_at(self.page, self.at);
-        // What is seen here is read again when its turn comes, so that anything else can be left.
-        next.len() <= MAX_LINE
-            && match line::read(next, self.format, &mut Scratch::default()) {
-                Ok(Some(Line::Type(of, kind))) => of == name && self.families.may_renew(name, kind),
-                _ => false,
-            }
+        let next = self.rest_of_line().filter(|next| next.len() <= MAX_LINE);
+        let Some(next) = next.filter(|_| self.format == Format::OpenMetrics) else {
+            return false;
+        };
+        // It is read again when its turn comes, so that here anything else can be left.
+        match line::read(without_return(next), self.format, &mut Scratch::default()) {
+            Ok(Some(Line::Type(of, kind))) => of == name && self.families.may_renew(name, kind),
+            _ => false,
+        }
     }
 
     #[expect(clippy::ptr_arg, reason = "as that of the families")]
@@ -196,25 +197,17 @@ impl<'p> Reader<'p> {
     }
 
     /// Notes that the page has this series. It may come again in OpenMetrics alone, at a later time.
-    fn enter(&mut self, series: &Series<'p>, place: Place) -> Result<(), Wrong> {
-        let (page, format, labels) = (self.page, self.format, &self.scratch.labels);
-        let mut at_before = None;
-        let earlier = self.seen.enter(&series.name, labels, place, |earlier| {
-            let mut scratch = Scratch::default();
-            let line = line_at(page, earlier.offset);
-            match line::read(line, format, &mut scratch) {
-                Ok(Some(Line::Sample(before))) => {
-                    at_before = before.timestamp_ms;
-                    before.name == series.name && same_labels(&scratch.labels, labels)
-                }
-                _ => false,
-            }
-        });
-        let Some(earlier) = earlier else {
+    fn enter(&mut self, series: &Series<'p>) -> Result<(), Wrong> {
+        let place = Place {
+            line: self.line,
+            timestamp_ms: series.timestamp_ms,
+        };
+        let labels = &self.scratch.labels;
+        let Some(earlier) = self.seen.enter(&series.name, labels, place) else {
             return Ok(());
         };
-        let later = match (at_before, series.timestamp_ms) {
-            (Some(before), Some(now)) => format == Format::OpenMetrics && now > before,
+        let later = match (earlier.timestamp_ms, series.timestamp_ms) {
+            (Some(before), Some(now)) => self.format == Format::OpenMetrics && now > before,
             _ => false,
         };
         if later {
@@ -255,10 +248,6 @@ fn too_many(TooMany: TooMany) -> Wrong {
     Wrong::because(0, expected, "one more")
 }
 
-/// The line that begins at this byte of the page, without its end.
-fn line_at(page: &[u8], offset: usize) -> &[u8] {
-    let rest = page.get(offset..).unwrap_or_default();
-    let end = memchr(b'\n', rest).unwrap_or(rest.len());
-    let line = rest.get(..end).unwrap_or_default();
+fn without_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -8,44 +8,40 @@ use super::labels::Label;
 /// Where a series stands on the page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    /// Bytes of the page before its line.
-    pub(super) offset: usize,
     /// The number of its line.
     pub(super) line: usize,
+    pub(super) timestamp_ms: Option<i64>,
 }
 
-/// Series by a hash of them. The hash has a key of its own for each page, so that nobody can make series collide.
+/// Series by a hash of 128 bits: two that are taken for one are not to be expected, and with keys of its own for each page
+/// nobody can make them. To compare the series themselves would read long lines again for each short one.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    key: RandomState,
-    places: HashMap<u64, Place, BuildHasherDefault<Hashed>>,
+    keys: [RandomState; 2],
+    places: HashMap<u128, Place, BuildHasherDefault<Hashed>>,
     /// What is hashed: in one piece it takes a third of the time.
     bytes: Vec<u8>,
 }
 
 impl Seen {
-    /// Enters a series at `place`. When it is there already, which `same` finds out for a place with the same hash,
-    /// returns the earlier place, which stays.
+    /// Enters a series at `place`. When it is there already, returns its earlier place, which stays.
     pub(super) fn enter(
         &mut self,
         name: &str,
         labels: &[Label<'_>],
         place: Place,
-        mut same: impl FnMut(Place) -> bool,
     ) -> Option<&mut Place> {
-        let mut hash = self.hash(name, labels);
-        // Different series with one hash stand side by side.
-        while let Some(earlier) = self.places.get(&hash) {
-            if same(*earlier) {
-                return self.places.get_mut(&hash);
-            }
-            hash = hash.wrapping_add(1);
-        }
-        self.places.insert(hash, place);
-        None
+        let mut is_new = false;
+        let hash = self.hash(name, labels);
+        let held = self.places.entry(hash).or_insert_with(|| {
+            is_new = true;
+            place
+        });
+        (!is_new).then_some(held)
     }
 
-    fn hash(&mut self, name: &str, labels: &[Label<'_>]) -> u64 {
+    /// An empty value means the same as no label.
+    fn hash(&mut self, name: &str, labels: &[Label<'_>]) -> u128 {
         self.bytes.clear();
         self.bytes.extend_from_slice(name.as_bytes());
         for label in labels.iter().filter(|label| !label.value.is_empty()) {
@@ -55,19 +51,17 @@ impl Seen {
                 self.bytes.extend_from_slice(text.as_bytes());
             }
         }
-        let mut hasher = self.key.build_hasher();
-        hasher.write(&self.bytes);
-        hasher.finish()
+        let half = |key: &RandomState| {
+            let mut hasher = key.build_hasher();
+            hasher.write(&self.bytes);
+            u128::from(hasher.finish())
+        };
+        let [high, low] = &self.keys;
+        half(high) << 64 | half(low)
     }
 }
 
-/// Whether two sorted label sets mean the same: an empty value is no label.
-pub(super) fn same_labels(one: &[Label<'_>], other: &[Label<'_>]) -> bool {
-    let full = |label: &&Label<'_>| !label.value.is_empty();
-    one.iter().filter(full).eq(other.iter().filter(full))
-}
-
-/// Passes on what is a hash already.
+/// Passes on a part of what is a hash already.
 #[derive(Debug, Default)]
 struct Hashed(u64);
 
@@ -82,7 +76,7 @@ impl Hasher for Hashed {
         }
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
     }
 }
