@@ -6,11 +6,14 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prometheus::Registry;
+use prost::Message as _;
 use serde_json::{Value, json};
 use weir::config::control::By;
 use weir::control::aggregate::{Aggregator, Reporter, Settings};
 use weir::metrics::control::AggregateMetrics;
+use weir::pb::agent::UpdateStatsRequest;
 use weir::wire::stats::StatsRequest;
 
 use crate::reports;
@@ -26,15 +29,26 @@ struct Bench {
     sent: u64,
 }
 
+/// What is to be measured.
+#[derive(Debug)]
+pub struct Load {
+    /// Whether all agents share their series.
+    pub aggregated: bool,
+    /// How long updates are measured.
+    pub seconds: f64,
+    /// Reports a second while scrapes are under way.
+    pub rate: u32,
+}
+
 /// Measures an aggregator with the reports of a file.
-pub fn measure(path: &Path, agents: usize, seconds: f64, rate: u32) -> Value {
+pub fn measure(path: &Path, agents: usize, load: &Load) -> Value {
     let metrics = AggregateMetrics::new().expect("a catalogue");
     let registry = Registry::new();
     for collector in metrics.collectors() {
         registry.register(collector).expect("a collector");
     }
     let settings = Settings {
-        by: By::ALL,
+        by: if load.aggregated { By::NONE } else { By::ALL },
         expiry: Duration::from_secs(120),
         max_series: 10_000_000,
     };
@@ -61,7 +75,7 @@ pub fn measure(path: &Path, agents: usize, seconds: f64, rate: u32) -> Value {
 
     let requests: Vec<_> = reports::read(path).collect();
     let began = Instant::now();
-    let check = |(agent, request): &(u32, bytes::Bytes)| {
+    let check = |(agent, request): &(u32, Bytes)| {
         (
             *agent,
             StatsRequest::read(request.clone()).expect("a request"),
@@ -70,33 +84,51 @@ pub fn measure(path: &Path, agents: usize, seconds: f64, rate: u32) -> Value {
     let reports: Vec<_> = requests.iter().map(check).collect();
     let decoded = series as f64 / began.elapsed().as_secs_f64();
 
-    let (began, mut rounds) = (Instant::now(), 0);
-    while began.elapsed().as_secs_f64() < seconds {
-        for (agent, report) in &reports {
-            bench.offer(*agent, report.clone());
-        }
-        rounds += 1;
-    }
-    bench.settle();
-    let updates = (rounds * series) as f64 / began.elapsed().as_secs_f64();
+    let updates = bench.updates(&[&reports], load.seconds);
+    // In turn with these no series comes after the one that it came after the last time.
+    let reversed: Vec<_> = requests.iter().map(reversed).collect();
+    let disordered = bench.updates(&[&reversed, &reports], load.seconds);
+    drop(reversed);
+    let (seconds, bytes) = bench.scrape();
     let mut measured = json!({
         "series": series,
         "decodes_per_second": decoded,
         "updates_per_second": updates,
+        "disordered_per_second": disordered,
         "bytes_per_series": memory,
+        "scrape_seconds": seconds,
+        "page_bytes": bytes,
     });
-    if rate > 0 {
-        let (seconds, bytes) = bench.scrape();
-        measured["scrape_seconds"] = json!(seconds);
-        measured["page_bytes"] = json!(bytes);
-        bench.under_load(&reports, rate, &mut measured);
-    }
+    bench.under_load(&reports, load.rate, &mut measured);
     drop(bench);
     running.stop();
     measured
 }
 
+/// A report with its metrics in the opposite order.
+fn reversed((agent, request): &(u32, Bytes)) -> (u32, StatsRequest) {
+    let mut request = UpdateStatsRequest::decode(request.clone()).expect("a request");
+    if let Some(stats) = &mut request.stats {
+        stats.metrics.reverse();
+    }
+    let report = StatsRequest::read(request.encode_to_vec().into()).expect("a request");
+    (*agent, report)
+}
+
 impl Bench {
+    /// Series a second that are updated by these reports over and over.
+    fn updates(&mut self, rounds: &[&[(u32, StatsRequest)]], seconds: f64) -> f64 {
+        let (began, mut updated) = (Instant::now(), 0);
+        while began.elapsed().as_secs_f64() < seconds {
+            for (agent, report) in rounds.iter().copied().flatten() {
+                updated += reports::SERIES;
+                self.offer(*agent, report.clone());
+            }
+        }
+        self.settle();
+        updated as f64 / began.elapsed().as_secs_f64()
+    }
+
     /// Hands a report over as soon as not too many are on their way.
     fn offer(&mut self, agent: u32, report: StatsRequest) {
         self.await_stored((self.sent + 1).saturating_sub(IN_FLIGHT));
@@ -126,23 +158,29 @@ impl Bench {
         (began.elapsed().as_secs_f64(), bytes)
     }
 
-    /// Scrapes while reports come at a steady rate.
+    /// Scrapes, again and again for a second at least, while reports come at a steady rate.
     fn under_load(&mut self, reports: &[(u32, StatsRequest)], rate: u32, measured: &mut Value) {
         let before = self.waits();
         let (mut offered, began) = (0_u32, Instant::now());
         let this = &*self;
         let scraped = thread::scope(|scope| {
-            let scrape = scope.spawn(|| this.scrape().0);
-            // For a moment after the scrape too: it may be over soon.
-            while !scrape.is_finished() || began.elapsed() < Duration::from_millis(500) {
+            let scrapes = scope.spawn(|| {
+                let mut scrapes = 0;
+                while began.elapsed() < Duration::from_secs(1) {
+                    this.scrape();
+                    scrapes += 1;
+                }
+                began.elapsed().as_secs_f64() / f64::from(scrapes)
+            });
+            while !scrapes.is_finished() {
                 let due = began + Duration::from_secs(1) * offered / rate;
                 thread::park_timeout(due.saturating_duration_since(Instant::now()));
                 let (agent, report) = &reports[offered as usize % reports.len()];
-                this.aggregator
-                    .report(Reporter::new(*agent, "agent"), report.clone());
+                let reporter = Reporter::new(*agent, "agent");
+                this.aggregator.report(reporter, report.clone());
                 offered += 1;
             }
-            scrape.join().expect("a scrape")
+            scrapes.join().expect("scrapes")
         });
         let dropped = self.dropped();
         self.sent += u64::from(offered) - dropped;

@@ -1,6 +1,6 @@
 //! The whole sidecar beside the Go agent's log proxy, each as its own process, in one run on one machine: the same
 //! load on the same kind of socket, the same server on the real Go libraries at the other end. What counts is what
-//! that server received.
+//! that server received. The proxy knows the WebSocket alone; Weir is measured over gRPC as well.
 //!
 //! `cargo bench --bench pipeline`; needs the peers: `(cd tests/interop && go build -o bin/ ./cmd/...)`.
 
@@ -19,12 +19,16 @@ use std::time::{Duration, Instant};
 
 use peer::{Coderd, Forwarder};
 use weir::emit::load::Load;
+use weir::upstream::Transport;
 
 /// As in the figures that the Go proxy is known by: 10 logs a batch, 200 bytes a URL.
 const URL_BYTES: usize = 200;
 
 /// A server that takes longer than this for a load of the benches is stuck.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+const TRANSPORTS: [(Transport, &str); 2] =
+    [(Transport::WebSocket, ""), (Transport::Grpc, "gRPC: ")];
 
 const WAIT_FOR_ROOM: &[&str] = &["--when-full", "block", "--block-deadline", "10m"];
 
@@ -72,20 +76,26 @@ fn lower(weir: f64, go: f64) -> f64 {
 /// since it drops what it has no room for.
 fn saturated(what: &str, rtt: &str, sessions: u32, logs_each: u64, rates: &[u64]) {
     let coderd = Coderd::start(rtt);
-    let weir = Forwarder::weir(&coderd, WAIT_FOR_ROOM);
-    let begun = Instant::now();
-    send_from_all(&weir, sessions, logs_each);
-    let total = logs_each * u64::from(sessions);
-    coderd.wait_for_logs(total, PATIENCE);
-    let weir_rate = total as f64 / begun.elapsed().as_secs_f64();
-    drop(weir);
+    let weir_rate = |over| {
+        coderd.reset();
+        let weir = Forwarder::weir(&coderd, over, WAIT_FOR_ROOM);
+        let begun = Instant::now();
+        send_from_all(&weir, sessions, logs_each);
+        let total = logs_each * u64::from(sessions);
+        coderd.wait_for_logs(total, PATIENCE);
+        total as f64 / begun.elapsed().as_secs_f64()
+    };
+    let weir_rates = TRANSPORTS.map(|(over, name)| (name, weir_rate(over)));
 
     let best = rates.iter().map(|rate| {
         coderd.reset();
         let proxy = Forwarder::go_proxy(&coderd);
         acknowledged_at(&coderd, &proxy, *rate)
     });
-    row(what, weir_rate, best.fold(0.0, f64::max), higher);
+    let best = best.fold(0.0, f64::max);
+    for (name, rate) in weir_rates {
+        row(&format!("{name}{what}"), rate, best, higher);
+    }
 }
 
 /// Every session from a thread of its own, as fast as the socket takes it.
@@ -140,9 +150,12 @@ fn flooded() {
         }
         coderd.received_logs() as f64 / begun.elapsed().as_secs_f64()
     };
-    let weir = under_flood(Forwarder::weir(&coderd, &[]));
     let go = under_flood(Forwarder::go_proxy(&coderd));
-    row("flooded, RTT 0, default policies, logs/s", weir, go, higher);
+    for (over, name) in TRANSPORTS {
+        let weir = under_flood(Forwarder::weir(&coderd, over, &[]));
+        let what = format!("{name}flooded, RTT 0, default policies, logs/s");
+        row(&what, weir, go, higher);
+    }
 }
 
 /// What a rate costs that both carry.
@@ -157,14 +170,12 @@ fn cpu() {
         let logs = coderd.received_logs() as f64;
         (to.cpu_seconds() - before) / logs * 1e6
     };
-    let weir = cost(Forwarder::weir(&coderd, &[]));
     let go = cost(Forwarder::go_proxy(&coderd));
-    row(
-        "10 000 logs/s: CPU seconds per million logs",
-        weir,
-        go,
-        lower,
-    );
+    for (over, name) in TRANSPORTS {
+        let weir = cost(Forwarder::weir(&coderd, over, &[]));
+        let what = format!("{name}10 000 logs/s: CPU seconds per million logs");
+        row(&what, weir, go, lower);
+    }
 }
 
 /// What it costs to be there.
@@ -172,16 +183,21 @@ fn idle() {
     /// Longer than a blocking thread of the runtime lives, and than two beats of anything periodic.
     const TIME: Duration = Duration::from_secs(25);
     let coderd = Coderd::start("0ms");
-    let (weir, go) = (Forwarder::weir(&coderd, &[]), Forwarder::go_proxy(&coderd));
+    let go = Forwarder::go_proxy(&coderd);
+    let weirs = TRANSPORTS.map(|(over, name)| (name, Forwarder::weir(&coderd, over, &[])));
     thread::sleep(TIME / 2);
-    let before = (weir.wakeups(), go.wakeups());
-    thread::sleep(TIME / 2);
-    let per_second = |now: u64, before: u64| (now - before) as f64 / (TIME / 2).as_secs_f64();
-    row("idle: RSS, MiB", weir.rss_mib(), go.rss_mib(), lower);
-    row("idle: threads", weir.threads(), go.threads(), lower);
-    let wakeups = (
-        per_second(weir.wakeups(), before.0),
-        per_second(go.wakeups(), before.1),
+    let before = (
+        go.wakeups(),
+        weirs.each_ref().map(|(_, weir)| weir.wakeups()),
     );
-    row("idle: wakeups a second", wakeups.0, wakeups.1, lower);
+    thread::sleep(TIME / 2);
+    let per_second =
+        |of: &Forwarder, before: u64| (of.wakeups() - before) as f64 / (TIME / 2).as_secs_f64();
+    for ((name, weir), woken) in weirs.iter().zip(before.1) {
+        let row = |what, weir, go| row(&format!("{name}idle: {what}"), weir, go, lower);
+        row("RSS, MiB", weir.rss_mib(), go.rss_mib());
+        row("threads", weir.threads(), go.threads());
+        let (weir, go) = (per_second(weir, woken), per_second(&go, before.0));
+        row("wakeups a second", weir, go);
+    }
 }

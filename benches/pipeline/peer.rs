@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use weir::upstream::Transport;
 
 const TOKEN: &str = "6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d";
 
@@ -119,16 +120,16 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn weir(coderd: &Coderd, settings: &[&str]) -> Self {
+    pub(crate) fn weir(coderd: &Coderd, over: Transport, settings: &[&str]) -> Self {
+        let url = match over {
+            Transport::WebSocket => "url",
+            Transport::Grpc => "grpc",
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command
             .arg("run")
-            .args([
-                "--agent-url",
-                &coderd.process.text("url"),
-                "--agent-token",
-                TOKEN,
-            ])
+            .args(["--agent-url", &coderd.process.text(url)])
+            .args(["--transport", over.name(), "--agent-token", TOKEN])
             .args(["--prometheus-address", "127.0.0.1:0"])
             .args(settings);
         Self::start(command, "--boundary-log-proxy-socket-path")

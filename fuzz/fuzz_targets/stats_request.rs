@@ -16,7 +16,9 @@ fuzz_target!(|payload: &[u8]| {
         let metric = raw.decode(&mut labels, usize::MAX);
         encoded.clear();
         for label in &labels {
-            assert!(std::str::from_utf8(label.name).is_ok() && std::str::from_utf8(label.value).is_ok());
+            assert!(
+                std::str::from_utf8(label.name).is_ok() && std::str::from_utf8(label.value).is_ok()
+            );
             encode_label(&mut encoded, *label);
         }
         let head = encode_head(metric.name, metric.kind);
@@ -24,6 +26,7 @@ fuzz_target!(|payload: &[u8]| {
             assert_eq!(value.to_bits(), metric.value.to_bits());
         }
     }
-    let doubled = StatsRequest::read(payload.repeat(2).into()).expect("well-formed messages concatenate");
+    let doubled =
+        StatsRequest::read(payload.repeat(2).into()).expect("well-formed messages concatenate");
     assert_eq!(doubled.metrics().count(), 2 * once.metrics().count());
 });

@@ -19,7 +19,7 @@ use crate::logging::{self, ErrorChain};
 use crate::metrics::Metrics;
 use crate::shutdown::Signals;
 use crate::systemd;
-use crate::upstream::WebSocketUpstream;
+use crate::upstream::Link;
 pub use control::control_plane;
 pub(crate) use sidecar::{Orders, Sidecar};
 
@@ -44,7 +44,7 @@ fn told(outcome: anyhow::Result<Exit>) -> Exit {
 fn dial_once(config: &Config) -> anyhow::Result<Exit> {
     logging::init(&config.log)?;
     let settings = settings::upstream(config)?;
-    let (_, driver) = WebSocketUpstream::new(settings, Metrics::new()?.upstream);
+    let (_, driver) = Link::new(settings, Metrics::new()?.upstream);
     let url = &config.upstream.url;
     match block_on(driver.probe())? {
         Ok(()) => tracing::info!(%url, "the control plane takes this agent"),

@@ -15,13 +15,13 @@ use crate::metrics::TargetsMetrics;
 use crate::report;
 use crate::scrape::status::SenderStatus;
 use crate::scrape::{Address, View};
-use crate::upstream::{self, ProxySettings, RootFiles, WebSocketUpstream};
+use crate::upstream::{self, Link, ProxySettings, RootFiles};
 
 /// Applies what can change while running: how the control plane is reached.
 pub(super) fn reload(
     in_use: &mut config::Upstream,
     reread: impl Fn() -> Result<Config, Faults>,
-    upstream: &WebSocketUpstream,
+    upstream: &Link,
 ) {
     let config = match reread() {
         Ok(config) => config,
@@ -48,6 +48,7 @@ pub(super) fn upstream(config: &Config) -> anyhow::Result<upstream::Settings> {
     let token = config.upstream.token.clone();
     Ok(upstream::Settings {
         url: config.upstream.url.clone(),
+        transport: config.upstream.transport,
         token: Arc::new(move || {
             let token = token.read().map_err(io::Error::other)?;
             Ok(token.expose().to_owned())

@@ -24,7 +24,7 @@ use crate::scrape::health::Phase;
 use crate::scrape::{Endpoint, Sources, View};
 use crate::shutdown::{self, Request, Signals, Stop};
 use crate::systemd;
-use crate::upstream::WebSocketUpstream;
+use crate::upstream::Link;
 
 /// How long the link may take to close in order after the drain. Nothing depends on it any more.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -46,13 +46,7 @@ pub(crate) enum Orders<'a> {
 
 impl Orders<'_> {
     /// Returns at the deadline of a stop.
-    async fn obey(
-        self,
-        stop: &Stop,
-        config: &Config,
-        ledger: &Ledger,
-        upstream: &WebSocketUpstream,
-    ) {
+    async fn obey(self, stop: &Stop, config: &Config, ledger: &Ledger, upstream: &Link) {
         let timeout = config.drain_timeout;
         match self {
             Self::Signals(signals, reread) => {
@@ -130,7 +124,7 @@ impl Sidecar {
             .claim()
             .context("cannot keep an eye on the socket")?;
         let settings = settings::upstream(config)?;
-        let (upstream, driver) = WebSocketUpstream::new(settings, self.metrics.upstream.clone());
+        let (upstream, driver) = Link::new(settings, self.metrics.upstream.clone());
         let endpoint = Endpoint {
             scrape: config.prometheus.clone().map(settings::address),
             api: Some(config.api_socket.clone()),

@@ -42,7 +42,7 @@ pub enum Command {
     Run(RunFlags),
     /// Run the embedded control plane
     ///
-    /// Takes agents and sidecars over WebSocket as coderd does, and writes their boundary logs.
+    /// Takes agents and sidecars over WebSocket as coderd does, and over gRPC, and writes their boundary logs.
     /// When every listener is bound, one JSON line is printed on stdout; logs go to stderr.
     ControlPlane(ControlFlags),
     /// Watch the whole job run on this machine

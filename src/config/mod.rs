@@ -46,6 +46,7 @@ use crate::buffer::WhenFull;
 use crate::collect::Target;
 use crate::forward::retry::Delivery;
 use crate::report::AgentMetrics;
+use crate::upstream::Transport;
 
 /// Longest Unix socket path in bytes: `sun_path` has 108, one of them ends the string (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -89,6 +90,8 @@ impl Config {
 pub struct Upstream {
     /// `http` or `https` with a host; no credentials, query or fragment. Its path is not used.
     pub url: Url,
+    /// What is spoken there.
+    pub transport: Transport,
     /// The agent token.
     pub token: TokenSource,
     /// Extra headers, marked sensitive: none of the handshake's own, nor the token's.

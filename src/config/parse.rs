@@ -105,8 +105,8 @@ pub(super) fn headers(texts: &[String]) -> Result<HeaderMap, Wrong> {
     Ok(headers)
 }
 
-/// Headers of the WebSocket handshake, of message framing and of the token: a second one would
-/// break the dial or send another token.
+/// Headers of the WebSocket handshake, of gRPC, of message framing and of the token: a second one would
+/// break the dial or send another token. And those of a connection, which HTTP/2 forbids (RFC 9113, section 8.2.2).
 fn is_reserved(name: &HeaderName) -> bool {
     let reserved = [
         "host",
@@ -115,8 +115,16 @@ fn is_reserved(name: &HeaderName) -> bool {
         "coder-session-token",
         "content-length",
         "transfer-encoding",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "weir-role",
     ];
-    reserved.contains(&name.as_str()) || name.as_str().starts_with("sec-websocket-")
+    let reserved_prefixes = ["sec-websocket-", "grpc-"];
+    reserved.contains(&name.as_str())
+        || reserved_prefixes
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix))
 }
 
 pub(super) fn mode(text: &str) -> Result<u32, Wrong> {

@@ -3,7 +3,7 @@
 
 use super::fault::Wrong;
 use super::parse::{MAX_SIZE, choice, size};
-use super::setting::{ROLE, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting, TRANSPORT};
+use super::setting::{ROLE, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting};
 
 /// What this version can honour of a setting.
 pub(crate) struct Refusal {
@@ -20,11 +20,6 @@ const SPOOL_DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
 const NO_SPOOL: &str = "the disk spool is not built yet";
 
 pub(crate) static REFUSALS: &[Refusal] = &[
-    Refusal {
-        setting: &TRANSPORT,
-        available: |value| choice(value, &[("websocket", true), ("grpc", false)]),
-        reason: "the gRPC transport is not built yet",
-    },
     Refusal {
         setting: &ROLE,
         available: |value| Ok(value != "agent"),

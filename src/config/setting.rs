@@ -96,11 +96,11 @@ settings! {
          command line: prefer the variable or --agent-token-file");
     AGENT_TOKEN_FILE = ("agent-token-file", "CODER_AGENT_TOKEN_FILE", "FILE", Path, Unset,
         "File with the agent token, at most 64KiB; white space around it is ignored. Read again \
-         when the control plane answers 401 and on SIGHUP. Not together with --agent-token");
+         when the control plane does not accept it and on SIGHUP. Not together with --agent-token");
     AGENT_HEADER = ("agent-header", "CODER_AGENT_HEADER", "NAME=VALUE", List, Unset,
         "Header to add to every request to the control plane, at most 64; may be repeated, and one \
-         flag or variable may hold several separated by commas (quote as in CSV). Headers of the \
-         WebSocket handshake and the token header are refused");
+         flag or variable may hold several separated by commas (quote as in CSV). With gRPC it is \
+         metadata of every call. Headers of the protocols and the token header are refused");
     SOCKET_PATH = ("boundary-log-proxy-socket-path", "CODER_AGENT_BOUNDARY_LOG_PROXY_SOCKET_PATH",
         "PATH", Path, Derived("$TMPDIR/boundary-audit.sock, TMPDIR being /tmp when unset"),
         "Unix socket that boundary writes its audit logs to, at most 107 bytes long");
@@ -109,7 +109,9 @@ settings! {
         "Where metrics are served: HOST:PORT (port 0 takes a free one, :PORT listens on every IPv4 \
          interface), unix:PATH, or empty for off");
     TRANSPORT = ("transport", "WEIR_TRANSPORT", "websocket|grpc", Text, Text("websocket"),
-        "Protocol spoken to the control plane");
+        "Protocol spoken to the control plane. websocket: as coderd speaks it. grpc: the same calls \
+         to any control plane that serves them as gRPC, over TLS for an https:// URL, without for \
+         http://");
     ROLE = ("role", "WEIR_ROLE", "NAME", Text, Text("weir"),
         "Role told to the control plane, 1 to 64 of the characters A-Z a-z 0-9 . _ -; any name but \
          agent leaves the status of the workspace agent alone");

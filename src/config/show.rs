@@ -14,7 +14,7 @@ use super::setting::{
     AGENT_HEADER, AGENT_TOKEN, AGENT_TOKEN_FILE, AGENT_URL, API_SOCKET, BLOCK_DEADLINE,
     BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES, DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT,
     LOG_LEVEL, PROMETHEUS_ADDRESS, REPORT_AGENT_METRICS, RETRY_INITIAL, RETRY_MAX, RETRY_MAX_AGE,
-    ROLE, SCRAPE, SOCKET_MODE, SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
+    ROLE, SCRAPE, SOCKET_MODE, SOCKET_PATH, Setting, TAKE_OVER, TRANSPORT, WHEN_FULL,
 };
 use super::{Config, LogFormat, ScrapeAddress, TokenSource};
 use crate::buffer::WhenFull;
@@ -53,6 +53,7 @@ impl Config {
         values.extend([
             (&SOCKET_PATH, path(&self.socket.path)),
             (&PROMETHEUS_ADDRESS, text(prometheus)),
+            (&TRANSPORT, text(self.upstream.transport.name())),
             (&ROLE, text(&self.upstream.role)),
             (
                 &REPORT_AGENT_METRICS,

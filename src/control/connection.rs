@@ -1,12 +1,14 @@
-//! One TCP connection: at most one HTTP request, which may turn it into a session.
+//! One TCP connection: HTTP/2, or one request of HTTP/1.1 which may turn it into a session.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::Request;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,21 +23,24 @@ use tokio_tungstenite::tungstenite::protocol::Role as End;
 use tokio_util::sync::CancellationToken;
 
 use super::agents::{Agents, Seat};
-use super::handshake::{self, Admitted, Refusal};
+use super::handshake::{self, Refusal};
 use super::http::{Page, page, refused, switching};
+use super::http2;
+use super::preface;
 use super::service::{Caller, Service};
-use super::session;
+use super::session::{self, Ended};
+use super::tls::is_http2;
 use crate::metrics::control::{ControlMetrics, DialRefusal};
 use crate::wire::ws;
 
-/// Bytes of a request's head, at most. Proxies add headers to those of an agent; hyper answers 431 beyond.
-const MAX_HEAD: usize = 64 << 10;
+/// Bytes of a request's head, at most. Proxies add headers to those of an agent; 431 is answered beyond.
+pub(super) const MAX_HEAD: usize = 64 << 10;
 
 /// How long a request's head may take, and a TLS handshake: as long as a sidecar waits for its dial.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long an answer may take that is no session.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How long a connection may last that becomes no session.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// What every connection has use for.
 #[derive(Debug)]
@@ -45,12 +50,48 @@ pub(super) struct Shared {
     pub(super) metrics: ControlMetrics,
 }
 
+impl Shared {
+    /// Counts a dial that was refused.
+    pub(super) fn refused(&self, peer: SocketAddr, refusal: &Refusal) {
+        self.metrics.refused(refusal.reason);
+        let (status, reason) = (refusal.status.as_u16(), refusal.reason.label());
+        tracing::debug!(%peer, status, reason, "a dial was refused");
+    }
+
+    /// Tells that a session began.
+    pub(super) fn began(&self, peer: SocketAddr, seat: &Seat, transport: &dyn fmt::Display) {
+        let labels = &seat.agent.labels;
+        let (username, workspace) = (&labels.username, &labels.workspace_name);
+        let agent = &labels.agent_name;
+        tracing::info!(
+            username, workspace, agent, %peer, role = ?seat.role, transport = %transport,
+            "an agent connected"
+        );
+    }
+
+    /// Counts a session that ended.
+    pub(super) fn ended(&self, peer: SocketAddr, seat: &Seat, ended: &Ended) {
+        self.metrics.session_ended(ended.label());
+        let labels = &seat.agent.labels;
+        let (username, workspace) = (&labels.username, &labels.workspace_name);
+        let agent = &labels.agent_name;
+        match ended {
+            Ended::Violation(..) => {
+                tracing::warn!(username, workspace, agent, %peer, reason = %ended, "a session ended");
+            }
+            _ => {
+                tracing::info!(username, workspace, agent, %peer, reason = %ended, "a session ended");
+            }
+        }
+    }
+}
+
 /// Serves a connection to its end, in order once `stop` is cancelled.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     stop: &CancellationToken,
 ) {
     let _present = shared.metrics.connection();
@@ -66,6 +107,7 @@ pub(super) async fn serve(
         shaken = timeout(REQUEST_WITHIN, tls.accept(stream)) => shaken,
     };
     match shaken {
+        Ok(Ok(stream)) if is_http2(&stream) => http2::serve(stream, peer, shared, stop).await,
         Ok(Ok(stream)) => converse(stream, peer, shared, stop).await,
         Ok(Err(error)) => refuse_tls(shared, peer, &error),
         Err(_) => refuse_tls(shared, peer, &io::ErrorKind::TimedOut.into()),
@@ -84,7 +126,28 @@ struct Opened {
     version: (u32, u32),
 }
 
-async fn converse<S>(stream: S, peer: SocketAddr, shared: &Shared, stop: &CancellationToken)
+/// Finds out which HTTP the peer speaks, and serves it.
+async fn converse<S>(stream: S, peer: SocketAddr, shared: &Arc<Shared>, stop: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let begun = tokio::select! {
+        () = stop.cancelled() => return,
+        begun = timeout(REQUEST_WITHIN, preface::is_http2(stream)) => begun,
+    };
+    match begun {
+        Ok(Ok((true, stream))) => http2::serve(stream, peer, shared, stop).await,
+        Ok(Ok((false, stream))) => http1(stream, peer, shared, stop).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection ended"),
+        Err(_) => {
+            shared.metrics.refused(DialRefusal::Malformed);
+            tracing::debug!(%peer, "no request came");
+        }
+    }
+}
+
+/// Answers one request, and serves the session that it may begin.
+async fn http1<S>(stream: S, peer: SocketAddr, shared: &Shared, stop: &CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -116,21 +179,10 @@ where
         agent: Arc::clone(&seat.agent),
         role: seat.role.clone(),
     };
-    let labels = &seat.agent.labels;
-    let (username, workspace) = (&labels.username, &labels.workspace_name);
-    let (agent, (major, minor)) = (&labels.agent_name, version);
-    tracing::info!(
-        username, workspace, agent, %peer, role = ?seat.role, version = format_args!("{major}.{minor}"),
-        "an agent connected"
-    );
+    let (major, minor) = version;
+    shared.began(peer, &seat, &format_args!("WebSocket {major}.{minor}"));
     let ended = session::run(ws, caller, &shared.metrics, stop).await;
-    shared.metrics.session_ended(ended.label());
-    match &ended {
-        session::Ended::Violation(..) => {
-            tracing::warn!(username, workspace, agent, %peer, reason = %ended, "a session ended");
-        }
-        _ => tracing::info!(username, workspace, agent, %peer, reason = %ended, "a session ended"),
-    }
+    shared.ended(peer, &seat, &ended);
 }
 
 /// Answers one request. `None`: it became no session.
@@ -148,7 +200,7 @@ where
             }
             Err(refusal) => refused(*refusal),
         };
-        std::future::ready(Ok::<_, Infallible>(page))
+        std::future::ready(Ok::<_, Infallible>(page.map(Full::new)))
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -186,7 +238,7 @@ fn answer(
         return Ok((page(&request), None));
     }
     let admitted = handshake::admit(&request, &shared.agents).and_then(|admitted| {
-        let seat = enter(&admitted, shared)?;
+        let seat = handshake::seat(&admitted.agent, admitted.role.clone(), &shared.metrics)?;
         Ok((admitted, seat))
     });
     match admitted {
@@ -203,22 +255,8 @@ fn answer(
             ))
         }
         Err(refusal) => {
-            shared.metrics.refused(refusal.reason);
-            let (status, reason) = (refusal.status.as_u16(), refusal.reason.label());
-            tracing::debug!(%peer, status, reason, "a dial was refused");
+            shared.refused(peer, &refusal);
             Err(Box::new(refusal))
         }
     }
-}
-
-fn enter(admitted: &Admitted, shared: &Shared) -> Result<Seat, Refusal> {
-    let role = admitted.role.clone();
-    admitted.agent.enter(role, &shared.metrics).ok_or_else(|| {
-        let message = "The agent has too many connections.";
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            DialRefusal::TooMany,
-            message,
-        )
-    })
 }

@@ -4,13 +4,12 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::handshake::{API_VERSION, Admitted, ErrorBody, Refusal};
 
-/// An answer; its length is known.
-pub(super) type Page = Response<Full<Bytes>>;
+/// An answer, as HTTP/1.1 has it.
+pub(super) type Page = Response<Bytes>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -60,13 +59,19 @@ fn build_info() -> BuildInfo {
 
 /// The answer that makes a connection a WebSocket.
 pub(super) fn switching(admitted: &Admitted) -> Page {
-    let mut page = Response::new(Full::default());
+    let mut page = Response::new(Bytes::new());
     *page.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = page.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, admitted.accept.clone());
     page
+}
+
+/// The answer to a call whose body is something else.
+pub(super) fn unsupported() -> Page {
+    let body = ErrorBody::new("The agent service takes application/grpc.");
+    json(StatusCode::UNSUPPORTED_MEDIA_TYPE, &body)
 }
 
 /// The answer to a dial that becomes no session.
@@ -84,7 +89,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Page {
 }
 
 fn answer(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Page {
-    let mut page = Response::new(Full::new(body.into()));
+    let mut page = Response::new(body.into());
     *page.status_mut() = status;
     let headers = page.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);

@@ -1,8 +1,10 @@
-//! The embedded control plane: takes agents over WebSocket, answers the agent service, writes boundary logs.
+//! The embedded control plane: takes agents over WebSocket and gRPC on one port, answers the agent service, writes
+//! boundary logs.
 //!
-//! From the bytes up: `connection` (HTTP, and whether it becomes a session: `handshake`), `session` (yamux), `rpc`
-//! (dRPC), `service` (the methods, whatever the transport), `boundary_log`; `export` is what Prometheus sees of it all.
-//! Imports nothing of the sidecar's own stages.
+//! From the bytes up: `connection` (TLS, which HTTP it is: `preface`, and whether a request of HTTP/1.1 becomes a
+//! session: `handshake`), then `session` (yamux) and `rpc` (dRPC), or `http2` (gRPC); `service` (the methods, whatever
+//! the transport), `boundary_log`; `export` is what Prometheus sees of it all. Imports nothing of the sidecar's own
+//! stages.
 
 mod agents;
 pub mod aggregate;
@@ -11,6 +13,8 @@ mod connection;
 mod export;
 mod handshake;
 mod http;
+mod http2;
+mod preface;
 mod rpc;
 mod service;
 mod session;

@@ -9,11 +9,21 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::config::control::TlsFiles;
 
 /// Largest PEM file that is read: a chain has a few KiB, and a path to a device must not be read without end.
 const MAX_FILE: u64 = 1 << 20;
+
+/// What a client that wants HTTP/2 names in its handshake.
+const HTTP2: &[u8] = b"h2";
+
+/// Whether a connection was agreed to be HTTP/2.
+pub(super) fn is_http2<S>(stream: &TlsStream<S>) -> bool {
+    let (_, connection) = stream.get_ref();
+    connection.alpn_protocol() == Some(HTTP2)
+}
 
 /// Reads certificate and key.
 ///
@@ -35,8 +45,7 @@ pub(super) fn acceptor(files: &TlsFiles) -> io::Result<TlsAcceptor> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| invalid(&files.cert, &error))?;
-    // The upgrade exists in HTTP/1.1 only.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

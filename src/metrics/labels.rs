@@ -66,7 +66,7 @@ label_values! {
         Unreachable = "unreachable",
         /// The TLS handshake failed.
         Tls = "tls",
-        /// 401 or 403: the token is not accepted, or not yet.
+        /// 401 or 403, UNAUTHENTICATED or PERMISSION_DENIED: the token is not accepted, or not yet.
         Unauthorized = "unauthorized",
         /// 400: the API version is not supported.
         Version = "version",

@@ -1,4 +1,4 @@
-//! From settings to an open WebSocket: name, TCP, proxy, TLS, upgrade, redirects.
+//! From settings to a connection: name, TCP, proxy, TLS.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,20 +6,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::HeaderValue;
 use tokio::net::{TcpStream, lookup_host};
-use tokio_tungstenite::WebSocketStream;
 use url::Url;
 
 use super::error::DialError;
-use super::handshake::{Credentials, Reply, rpc_url, upgrade};
 use super::http1::Io;
 use super::settings::Settings;
-use super::tls::Tls;
+use super::tls::{Protocol, Tls};
 use super::tunnel::tunnel;
-
-/// As many as the reference follows (net/http).
-const MAX_REDIRECTS: usize = 10;
 
 /// Addresses of one name that are tried. More would not be reached within the time of a dial.
 const MAX_ADDRESSES: usize = 16;
@@ -32,59 +26,36 @@ const STAGGER: Duration = Duration::from_millis(250);
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 << 10;
 
-/// Opens the agent WebSocket. Unbounded in time.
-pub(super) async fn dial(
-    settings: &Settings,
-    token: &HeaderValue,
-    tls: &Tls,
-) -> Result<WebSocketStream<Io>, DialError> {
-    let mut url = rpc_url(&settings.url, &settings.role);
-    for _ in 0..=MAX_REDIRECTS {
-        let io = connect(settings, &url, tls).await?;
-        let credentials = may_know(&settings.url, &url).then_some(Credentials {
-            token,
-            headers: &settings.headers,
-        });
-        match upgrade(io, &url, credentials).await? {
-            Reply::Open(ws) => return Ok(*ws),
-            Reply::Redirect(to) => url = redirected(&url, &to)?,
-        }
-    }
-    Err(DialError::Redirects(MAX_REDIRECTS))
-}
-
-fn is_secure(url: &Url) -> bool {
+/// Whether what is sent to `url` is encrypted.
+pub(super) fn is_secure(url: &Url) -> bool {
     matches!(url.scheme(), "https" | "wss")
 }
 
-/// Whether token and headers may be shown at `url`: to the host they are for, and not in the clear when
-/// they were meant to be encrypted.
-fn may_know(base: &Url, url: &Url) -> bool {
-    base.host() == url.host() && (is_secure(url) || !is_secure(base))
-}
-
-fn redirected(from: &Url, to: &str) -> Result<Url, DialError> {
-    from.join(to)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https" | "ws" | "wss") && url.has_host())
-        .ok_or_else(|| DialError::Redirect(super::error::excerpt(to)))
-}
-
-/// A connection to the host of `url`, encrypted if its scheme says so.
-async fn connect(settings: &Settings, url: &Url, tls: &Tls) -> Result<Io, DialError> {
+/// A connection for `protocol` to the host of `url`, encrypted if its scheme says so.
+pub(super) async fn connect(
+    settings: &Settings,
+    url: &Url,
+    tls: &Tls,
+    protocol: Protocol,
+) -> Result<Io, DialError> {
     let io = match settings.proxy.for_url(url) {
         None => open(url).await?,
         Some(proxy) => {
-            let io = encrypted(open(proxy).await?, proxy, tls).await?;
+            let io = encrypted(open(proxy).await?, proxy, tls, Protocol::Http1).await?;
             tunnel(io, proxy, url).await?
         }
     };
-    encrypted(io, url, tls).await
+    encrypted(io, url, tls, protocol).await
 }
 
-pub(super) async fn encrypted(io: Io, url: &Url, tls: &Tls) -> Result<Io, DialError> {
+pub(super) async fn encrypted(
+    io: Io,
+    url: &Url,
+    tls: &Tls,
+    protocol: Protocol,
+) -> Result<Io, DialError> {
     match url.host_str() {
-        Some(host) if is_secure(url) => tls.connect(host, io).await,
+        Some(host) if is_secure(url) => tls.connect(host, io, protocol).await,
         _ => Ok(io),
     }
 }
@@ -157,49 +128,6 @@ fn alternate(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_is_replaced_and_the_query_sorted() {
-        let url = |base: &str, role: &str| rpc_url(&Url::parse(base).unwrap(), role).to_string();
-        let path = "/api/v2/workspaceagents/me/rpc";
-        assert_eq!(
-            url("https://example.com/some/path?x=1#y", "weir"),
-            format!("https://example.com{path}?role=weir&version=2.7")
-        );
-        assert_eq!(
-            url("http://h:3000", ""),
-            format!("http://h:3000{path}?version=2.7")
-        );
-        assert_eq!(
-            url("http://h", "a b&c"),
-            format!("http://h{path}?role=a+b%26c&version=2.7")
-        );
-    }
-
-    #[test]
-    fn the_token_goes_to_its_own_host_only_and_never_from_https_to_http() {
-        let knows =
-            |base: &str, url: &str| may_know(&Url::parse(base).unwrap(), &Url::parse(url).unwrap());
-        assert!(knows("http://a", "http://a:8080/x"));
-        assert!(knows("http://a", "https://a/x"));
-        assert!(knows("https://a", "wss://a/x"));
-        assert!(!knows("https://a", "http://a/x"));
-        assert!(!knows("https://a", "https://b/x"));
-        assert!(!knows("https://a", "https://a.b/x"));
-    }
-
-    #[test]
-    fn redirects_lead_to_web_addresses_only() {
-        let from = Url::parse("https://a/x").unwrap();
-        assert_eq!(redirected(&from, "/y").unwrap().as_str(), "https://a/y");
-        assert_eq!(
-            redirected(&from, "wss://b:1/y").unwrap().as_str(),
-            "wss://b:1/y"
-        );
-        for to in ["ftp://a/", "data:text/plain,x", "https://", "http://[::"] {
-            assert!(redirected(&from, to).is_err(), "{to}");
-        }
-    }
 
     #[test]
     fn families_take_turns_and_many_addresses_are_cut() {

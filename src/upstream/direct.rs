@@ -7,7 +7,7 @@ use url::Url;
 use super::dial::{encrypted, open};
 use super::http1::Io;
 use super::settings::RootFiles;
-use super::tls::Tls;
+use super::tls::{Protocol, Tls};
 
 /// Connects without a proxy.
 #[derive(Debug)]
@@ -28,6 +28,6 @@ impl Direct {
     /// # Errors
     /// When the name cannot be looked up, nobody answers, or the handshake fails.
     pub(crate) async fn connect(&self, url: &Url) -> Result<Io, Box<dyn Error + Send + Sync>> {
-        Ok(encrypted(open(url).await?, url, &self.tls).await?)
+        Ok(encrypted(open(url).await?, url, &self.tls, Protocol::Http1).await?)
     }
 }

@@ -6,9 +6,12 @@ use std::io;
 
 use http::StatusCode;
 use serde::Deserialize;
+use tonic::Code;
 
 use super::settings::API_VERSION;
+use super::transport::Ended;
 use crate::metrics::DialOutcome;
+use crate::wire::grpc::Status;
 
 /// Characters of a text from the peer that are repeated in a log line.
 const MAX_TEXT: usize = 300;
@@ -36,6 +39,17 @@ pub(super) enum DialError {
     Redirects(usize),
     #[error("{0}")]
     Refused(Refusal),
+    // The text may be the peer's.
+    #[error("HTTP/2: {}", excerpt(&.0.to_string()))]
+    Http2(h2::Error),
+    #[error("the control plane does not speak HTTP/2 over TLS")]
+    NoHttp2,
+    #[error("the first call has no answer of gRPC: {0}")]
+    NotGrpc(String),
+    #[error("the connection ended with the first call: {0}")]
+    Ended(Ended),
+    #[error("URL, role or token do not fit an HTTP/2 request")]
+    Unfit,
     #[error("no answer within {0:?}")]
     Timeout(std::time::Duration),
 }
@@ -51,7 +65,14 @@ impl DialError {
             Self::Tls(_) => DialOutcome::Tls,
             // The connection broke before anything that could be called an answer.
             Self::Http(error) if is_broken(error) => DialOutcome::Unreachable,
+            Self::Http2(error) if error.is_io() => DialOutcome::Unreachable,
+            Self::Ended(Ended::Failed(_) | Ended::ByPeer | Ended::Silent(_)) => {
+                DialOutcome::Unreachable
+            }
             Self::Http(_) | Self::Upgrade(_) | Self::Redirect(_) | Self::Redirects(_) => {
+                DialOutcome::Http
+            }
+            Self::Http2(_) | Self::NoHttp2 | Self::NotGrpc(_) | Self::Ended(_) | Self::Unfit => {
                 DialOutcome::Http
             }
             Self::Refused(refusal) => refusal.outcome(),
@@ -67,10 +88,11 @@ fn is_broken(error: &hyper::Error) -> bool {
 }
 
 /// An answer of the control plane that is not the upgrade (coderd/workspaceagentsrpc.go,
-/// coderd/httpmw/workspaceagent.go).
+/// coderd/httpmw/workspaceagent.go), or not the first answer of gRPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    pub(super) status: StatusCode,
+    /// The status in the words of its protocol.
+    status: String,
     meaning: Meaning,
     /// What the server says about it, if it does.
     message: String,
@@ -87,6 +109,7 @@ enum Meaning {
     NotCoderd,
     RateLimited,
     ServerTrouble,
+    TooLate,
     Unexpected,
 }
 
@@ -130,9 +153,27 @@ impl Refusal {
             .chain(details);
         let texts: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
         Self {
-            status,
+            status: status.to_string(),
             meaning,
             message: excerpt(&texts.join("; ")),
+        }
+    }
+
+    /// Of a gRPC call, whose status is not OK.
+    pub(super) fn of_status(status: &Status) -> Self {
+        let meaning = match status.code {
+            Code::Unauthenticated => Meaning::TokenNotAccepted,
+            Code::PermissionDenied => Meaning::Forbidden,
+            Code::ResourceExhausted => Meaning::RateLimited,
+            Code::DeadlineExceeded => Meaning::TooLate,
+            Code::InvalidArgument | Code::OutOfRange => Meaning::BadRequest,
+            Code::Unavailable | Code::Internal | Code::Unknown => Meaning::ServerTrouble,
+            _ => Meaning::Unexpected,
+        };
+        Self {
+            status: format!("gRPC {:?}", status.code),
+            meaning,
+            message: excerpt(&status.text),
         }
     }
 
@@ -140,6 +181,7 @@ impl Refusal {
         match self.meaning {
             Meaning::TokenNotAccepted | Meaning::Forbidden => DialOutcome::Unauthorized,
             Meaning::VersionNotSupported => DialOutcome::Version,
+            Meaning::TooLate => DialOutcome::Timeout,
             _ => DialOutcome::Http,
         }
     }
@@ -169,7 +211,8 @@ impl fmt::Display for Refusal {
             Meaning::ServerTrouble => {
                 f.write_str("the control plane or a proxy before it is in trouble")
             }
-            Meaning::Unexpected => f.write_str("not the upgrade to WebSocket that was asked for"),
+            Meaning::TooLate => f.write_str("the control plane has no answer in time"),
+            Meaning::Unexpected => f.write_str("not the answer that was asked for"),
         }?;
         if self.message.is_empty() {
             Ok(())
@@ -230,7 +273,7 @@ mod tests {
             (429, "{", "too many requests", DialOutcome::Http),
             (500, "", "in trouble", DialOutcome::Http),
             (503, "", "in trouble", DialOutcome::Http),
-            (200, "", "not the upgrade", DialOutcome::Http),
+            (200, "", "not the answer", DialOutcome::Http),
         ];
         for (status, body, part, outcome) in cases {
             let (text, found) = refusal(status, body);
@@ -240,6 +283,47 @@ mod tests {
         }
         let (text, _) = refusal(400, version);
         assert!(text.ends_with("; it says: Unknown or unsupported API version; server is at 2.6, behind requested minor version 2.7"), "{text}");
+    }
+
+    #[test]
+    fn each_code_of_a_first_call_is_told_with_its_meaning() {
+        for (code, part, outcome) in [
+            (
+                Code::Unauthenticated,
+                "gRPC Unauthenticated: the token is not accepted yet",
+                DialOutcome::Unauthorized,
+            ),
+            (
+                Code::PermissionDenied,
+                "not allowed in",
+                DialOutcome::Unauthorized,
+            ),
+            (
+                Code::ResourceExhausted,
+                "too many requests",
+                DialOutcome::Http,
+            ),
+            (
+                Code::DeadlineExceeded,
+                "no answer in time",
+                DialOutcome::Timeout,
+            ),
+            (Code::Unavailable, "in trouble", DialOutcome::Http),
+            (Code::Internal, "in trouble", DialOutcome::Http),
+            (
+                Code::InvalidArgument,
+                "request is not accepted",
+                DialOutcome::Http,
+            ),
+            (Code::DataLoss, "not the answer", DialOutcome::Http),
+        ] {
+            let text = "why\n".to_owned();
+            let refusal = Refusal::of_status(&Status { code, text });
+            let said = refusal.to_string();
+            assert!(said.contains(part), "{said}");
+            assert!(said.ends_with("; it says: why "), "{said}");
+            assert_eq!(refusal.outcome(), outcome, "{code:?}");
+        }
     }
 
     #[test]

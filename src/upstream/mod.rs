@@ -6,15 +6,16 @@
 mod dial;
 mod direct;
 mod error;
-mod handshake;
+mod grpc;
 mod http1;
 mod link;
 mod proxy;
-mod session;
 mod settings;
 mod tls;
+mod transport;
 mod tunnel;
-mod unary;
+mod vigil;
+mod websocket;
 
 use std::future::Future;
 
@@ -23,9 +24,10 @@ use tokio::sync::watch;
 
 pub(crate) use direct::Direct;
 pub(crate) use http1::Io;
-pub use link::{Driver, WebSocketUpstream};
+pub use link::{Driver, Link};
 pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};
+pub use transport::Transport;
 
 use crate::metrics::AttemptOutcome;
 

@@ -4,15 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::proxy::ProxySettings;
+use super::transport::Transport;
 use crate::backoff::Schedule;
 
 /// The lowest version that has ReportBoundaryLogs: a server refuses any that is newer than itself, and
 /// takes fields of later versions all the same (coder/coder tailnet/proto/version.go).
 pub(super) const API_VERSION: &str = "2.7";
+
+/// Carries the token; the Bearer form is not understood by older servers (coderd/httpmw/apikey.go).
+pub(super) const TOKEN: HeaderName = HeaderName::from_static("coder-session-token");
+
+/// What this program calls itself.
+pub(super) const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
 
 /// Where the agent token comes from. Called before the first dial, after each dial whose token was not
 /// accepted, and after a reload; on a thread that may block.
@@ -23,9 +31,12 @@ pub type TokenSource = Arc<dyn Fn() -> io::Result<String> + Send + Sync>;
 pub struct Settings {
     /// Scheme `http` or `https`, and host; path and query are replaced.
     pub url: Url,
+    /// What is spoken there.
+    pub transport: Transport,
     /// The agent token.
     pub token: TokenSource,
-    /// Sent with the upgrade request, beside the headers of the protocol, which win.
+    /// Sent with the upgrade request, or with each gRPC call, beside the headers of the protocol, which win. None
+    /// of those that concern a connection alone (RFC 9110, section 7.6.1): HTTP/2 forbids them.
     pub headers: HeaderMap,
     /// The role to announce; empty announces none, which coderd takes for the agent itself.
     pub role: String,
@@ -67,6 +78,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("url", &self.url.as_str())
+            .field("transport", &self.transport)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("role", &self.role)
             .field("schedule", &self.schedule)

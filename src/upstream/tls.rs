@@ -12,6 +12,24 @@ use super::error::DialError;
 use super::http1::Io;
 use super::settings::RootFiles;
 
+/// What is spoken over a connection. It alone is offered (ALPN): a server that knows more must not choose another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Servers that know nothing of ALPN are taken to speak it.
+    Http1,
+    /// To be chosen by the server, or there is no connection (RFC 9113, section 3.2).
+    Http2,
+}
+
+impl Protocol {
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
 /// A TLS client whose trusted authorities are read when they are first needed.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -27,8 +45,13 @@ impl Tls {
         }
     }
 
-    /// Makes `io` a connection to `host`, whose name or address the certificate must bear.
-    pub(super) async fn connect(&self, host: &str, io: Io) -> Result<Io, DialError> {
+    /// Makes `io` a connection to `host`, whose name or address the certificate must bear, for `protocol`.
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        io: Io,
+        protocol: Protocol,
+    ) -> Result<Io, DialError> {
         let bare = host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
@@ -37,9 +60,14 @@ impl Tls {
             .map_err(|error| DialError::Tls(io::Error::other(error)))?;
         let config = self.config.get_or_try_init(|| self.load()).await?;
         let connector = TlsConnector::from(Arc::clone(config));
-        Ok(Box::new(
-            connector.connect(name, io).await.map_err(DialError::Tls)?,
-        ))
+        let alpn = vec![protocol.alpn().to_vec()];
+        let connected = connector.with_alpn(alpn).connect(name, io).await;
+        let stream = connected.map_err(DialError::Tls)?;
+        let chosen = stream.get_ref().1.alpn_protocol();
+        if protocol == Protocol::Http2 && chosen != Some(protocol.alpn()) {
+            return Err(DialError::NoHttp2);
+        }
+        Ok(Box::new(stream))
     }
 
     async fn load(&self) -> Result<Arc<ClientConfig>, DialError> {
@@ -68,12 +96,10 @@ fn client_config(roots: &RootFiles) -> Result<Arc<ClientConfig>, DialError> {
         ))));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| DialError::Tls(io::Error::other(error)))?
         .with_root_certificates(store)
         .with_no_client_auth();
-    // The upgrade exists in HTTP/1.1 only: a server that offers more must not choose it.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

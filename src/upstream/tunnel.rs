@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use http::{Method, Request};
 use http_body_util::Empty;
+use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
 use super::error::DialError;
@@ -42,27 +43,10 @@ pub(super) async fn tunnel(io: Io, proxy: &Url, url: &Url) -> Result<Io, DialErr
 
 /// `Basic` credentials (RFC 7617) of the parts of a URL, which hold them percent-encoded.
 fn basic(username: &str, password: Option<&str>) -> String {
-    let mut login = percent_decoded(username);
+    let mut login: Vec<u8> = percent_decode_str(username).collect();
     login.push(b':');
-    login.extend(percent_decoded(password.unwrap_or_default()));
+    login.extend(percent_decode_str(password.unwrap_or_default()));
     format!("Basic {}", base64(&login))
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let mut ahead = bytes.clone();
-        let mut digit = || ahead.next().and_then(|digit| (digit as char).to_digit(16));
-        match (byte, digit(), digit()) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high << 4 | low) as u8);
-                bytes = ahead;
-            }
-            _ => decoded.push(byte),
-        }
-    }
-    decoded
 }
 
 /// The standard alphabet with padding (RFC 4648, section 4).

@@ -4,6 +4,7 @@ pub mod boundary;
 pub mod drpc;
 pub mod exposition;
 mod field;
+pub mod grpc;
 #[cfg(test)]
 #[path = "../../tests/it/support/mutate.rs"]
 mod mutate;

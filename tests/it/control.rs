@@ -27,14 +27,26 @@ fn assert_passes(output: &Output) {
     );
 }
 
+/// Both transports, as the agent is told them.
+const TRANSPORTS: [&str; 2] = ["websocket", "grpc"];
+
 #[test]
 fn the_agent_runs_its_whole_script() {
-    for version in ["2.11", "2.0"] {
+    for (transport, version) in [("websocket", "2.11"), ("websocket", "2.0"), ("grpc", "")] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("boundary.jsonl");
         let output = path.to_str().unwrap();
         let control_plane = ControlPlane::start(&["--boundary-log-output", output]);
-        let args = ["-mode", "script", "-streams", "50", "-version", version];
+        let args = [
+            "-mode",
+            "script",
+            "-streams",
+            "50",
+            "-version",
+            version,
+            "-transport",
+            transport,
+        ];
         let Some(output) = agent(&control_plane.url, &args) else {
             return;
         };
@@ -97,6 +109,27 @@ fn hostile_clients_cost_nobody_but_themselves() {
 }
 
 #[test]
+fn hostile_clients_of_http2_cost_nobody_but_themselves() {
+    let control_plane = ControlPlane::start(&[]);
+    let args = ["-mode", "hostile", "-dials", "10000", "-transport", "grpc"];
+    let Some(output) = agent(&control_plane.url, &args) else {
+        return;
+    };
+    assert_passes(&output);
+    control_plane.wait_for("weir_control_connections", 0);
+    let refused = "weir_control_dials_refused_total{reason=\"unknown_token\"}";
+    assert_eq!(control_plane.metric(refused), 10_000);
+    for kind in ["http2_frame", "http2_window", "http2_flood", "grpc_message"] {
+        let series = format!("weir_control_protocol_violations_total{{kind=\"{kind}\"}}");
+        assert!(control_plane.metric(&series) > 0, "{kind}");
+    }
+    // A cut connection is no failure, wherever it is cut.
+    let failed = "weir_control_sessions_ended_total{reason=\"failed\"}";
+    assert_eq!(control_plane.metric(failed), 0);
+    assert_eq!(control_plane.metric("weir_control_panics_total"), 0);
+}
+
+#[test]
 fn tls_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -113,25 +146,56 @@ fn tls_is_served() {
         "{}",
         control_plane.url
     );
-    let args = ["-mode", "script", "-insecure", "-streams", "4"];
-    let Some(output) = agent(&control_plane.url, &args) else {
-        return;
-    };
-    assert_passes(&output);
-    // What speaks no TLS is turned away.
     let plain = control_plane.url.replace("https", "http");
-    let refused = agent(&plain, &["-mode", "idle", "-connections", "1"]).unwrap();
-    assert!(!refused.status.success());
-    assert_eq!(
-        control_plane.metric("weir_control_dials_refused_total{reason=\"tls\"}"),
-        1
-    );
+    for (refusals, transport) in TRANSPORTS.into_iter().enumerate() {
+        let args = [
+            "-transport",
+            transport,
+            "-mode",
+            "script",
+            "-insecure",
+            "-streams",
+            "4",
+        ];
+        let Some(output) = agent(&control_plane.url, &args) else {
+            return;
+        };
+        assert_passes(&output);
+        // What speaks no TLS is turned away.
+        let args = [
+            "-transport",
+            transport,
+            "-mode",
+            "idle",
+            "-connections",
+            "1",
+        ];
+        let refused = agent(&plain, &args).unwrap();
+        assert!(!refused.status.success());
+        assert_eq!(
+            control_plane.metric("weir_control_dials_refused_total{reason=\"tls\"}"),
+            refusals as u64 + 1
+        );
+    }
 }
 
 #[test]
 fn a_stop_closes_the_sessions_of_agents_that_are_idle() {
+    for transport in TRANSPORTS {
+        stop_among_idle_agents(transport);
+    }
+}
+
+fn stop_among_idle_agents(transport: &str) {
     let control_plane = ControlPlane::start(&[]);
-    let args = ["-mode", "idle", "-connections", "20"];
+    let args = [
+        "-mode",
+        "idle",
+        "-connections",
+        "20",
+        "-transport",
+        transport,
+    ];
     let Some(mut command) = agent_command(&control_plane.url, &args) else {
         return;
     };
@@ -159,18 +223,29 @@ fn a_stop_closes_the_sessions_of_agents_that_are_idle() {
 #[test]
 fn a_full_disk_is_told_to_the_agent() {
     let control_plane = ControlPlane::start(&["--boundary-log-output", "/dev/full"]);
-    let args = ["-mode", "load", "-seconds", "1", "-lanes", "1"];
-    let Some(output) = agent(&control_plane.url, &args) else {
-        return;
-    };
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("No space left on device"), "{said}");
-    assert_eq!(control_plane.metric("weir_control_boundary_logs_total"), 0);
-    assert_eq!(
-        control_plane.metric("weir_control_boundary_output_failures_total"),
-        1
-    );
+    for (failures, transport) in TRANSPORTS.into_iter().enumerate() {
+        let args = [
+            "-mode",
+            "load",
+            "-seconds",
+            "1",
+            "-lanes",
+            "1",
+            "-transport",
+            transport,
+        ];
+        let Some(output) = agent(&control_plane.url, &args) else {
+            return;
+        };
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("No space left on device"), "{said}");
+        assert_eq!(control_plane.metric("weir_control_boundary_logs_total"), 0);
+        assert_eq!(
+            control_plane.metric("weir_control_boundary_output_failures_total"),
+            failures as u64 + 1
+        );
+    }
 }
 
 fn control_plane(args: &[&str]) -> Output {
@@ -234,33 +309,49 @@ fn agents_of_a_file_have_the_names_it_gives_them() {
         directory.path().join("agents.toml"),
         directory.path().join("log"),
     );
-    let names = "username = \"alice\"\nworkspace_name = \"dev\"\nagent_name = \"main\"\ntemplate_name = \"t\"\n";
-    std::fs::write(&agents, format!("[[agent]]\ntoken = \"{TOKEN}\"\n{names}")).unwrap();
+    let tokens = ["11111111", "22222222"].map(|front| TOKEN.replace("6f1f9f3a", front));
+    let table = |token: &String, user: &str| {
+        format!(
+            "[[agent]]\ntoken = \"{token}\"\nusername = \"{user}\"\nworkspace_name = \"dev\"\n\
+             agent_name = \"main\"\ntemplate_name = \"t\"\n"
+        )
+    };
+    let [one, other] = &tokens;
+    std::fs::write(&agents, table(one, "alice") + &table(other, "bob")).unwrap();
     let control_plane = ControlPlane::start_with(&[
         "--agents",
         agents.to_str().unwrap(),
         "--boundary-log-output",
         log.to_str().unwrap(),
     ]);
-    let args = [
+    let load = [
         "-mode",
         "load",
         "-seconds",
         "0.1",
-        "-lanes",
-        "1",
         "-request-bytes",
         "10000",
     ];
-    let Some(output) = agent(&control_plane.url, &args) else {
-        return;
-    };
-    assert!(output.status.success(), "{output:?}");
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let lines = boundary_lines(&log);
-    assert_eq!(Some(lines.len() as u64), told["logs"].as_u64());
-    let names = ["username", "workspace_name", "agent_name"].map(|name| &lines[0][name]);
-    assert_eq!(names, ["alice", "dev", "main"]);
+    for transport in TRANSPORTS {
+        for (token, user) in tokens.iter().zip(["alice", "bob"]) {
+            let before = boundary_lines(&log).len();
+            let who = ["-token", token, "-transport", transport];
+            let Some(output) = agent(&control_plane.url, &[&load[..], &who].concat()) else {
+                return;
+            };
+            assert!(output.status.success(), "{output:?}");
+            let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+            // All that was acknowledged is written, at once.
+            let lines = boundary_lines(&log).split_off(before);
+            assert_eq!(Some(lines.len() as u64), told["logs"].as_u64());
+            let is_theirs = |line: &Value| {
+                let names = ["username", "workspace_name", "agent_name"].map(|name| &line[name]);
+                names == [user, "dev", "main"]
+            };
+            assert!(lines.iter().all(is_theirs), "{}", lines[0]);
+        }
+    }
+    control_plane.wait_for("weir_control_agents_connected", 0);
 }
 
 #[tokio::test]

@@ -8,6 +8,10 @@
     reason = "a test that meets something unexpected has failed, and nothing imports this binary"
 )]
 
+#[macro_use]
+mod support;
+
+mod aggregator;
 mod cli;
 mod control;
 mod drpc;
@@ -17,5 +21,4 @@ mod prometheus;
 mod run;
 mod scrape;
 mod stats;
-mod support;
 mod upstream;

@@ -7,7 +7,8 @@ settings! {
     /// Every setting of the control plane, in the order of `--help`.
     ALL:
     LISTEN = ("listen", "CODER_HTTP_ADDRESS", "HOST:PORT", Text, Text("127.0.0.1:3000"),
-        "Where agents connect (port 0 takes a free one, :PORT listens on every IPv4 interface)");
+        "Where agents connect, by WebSocket or gRPC (port 0 takes a free one, :PORT listens on every \
+         IPv4 interface)");
     AGENTS = ("agents", "WEIR_AGENTS", "FILE", Path, Required("required, or --agent-token"),
         "TOML file of at most 16MiB with one [[agent]] table for each agent: token (a UUID), \
          username, workspace_name, agent_name, template_name, optional created_at (RFC 3339), \

@@ -12,8 +12,10 @@ use crate::config::parse;
 use crate::config::secret::Secret;
 use crate::config::setting::{
     AGENT_HEADER, AGENT_TOKEN, AGENT_TOKEN_FILE, AGENT_URL, RETRY_INITIAL, RETRY_MAX, ROLE,
+    TRANSPORT,
 };
 use crate::config::token::{self, TokenError, TokenSource};
+use crate::upstream::Transport;
 
 impl Resolver<'_> {
     pub(super) fn upstream(&mut self) -> Option<Upstream> {
@@ -25,6 +27,10 @@ impl Resolver<'_> {
             self.missing(&AGENT_URL, message);
         }
         let url = self.value(&AGENT_URL, parse::agent_url);
+        let transport = self.value(&TRANSPORT, |text| {
+            let words = [Transport::WebSocket, Transport::Grpc].map(|one| (one.name(), one));
+            parse::choice(text, &words)
+        });
         let token = self.token();
         let headers = self.headers();
         let role = self.value(&ROLE, parse::role);
@@ -41,6 +47,7 @@ impl Resolver<'_> {
         }
         Some(Upstream {
             url: url?,
+            transport: transport?,
             token: token?,
             headers: headers?,
             role: role?,

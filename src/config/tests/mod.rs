@@ -62,6 +62,7 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.upstream.url.as_str(), URL);
     assert_eq!(config.upstream.token.read().unwrap().expose(), TOKEN);
     assert!(config.upstream.headers.is_empty());
+    assert_eq!(config.upstream.transport, Transport::WebSocket);
     assert_eq!(config.upstream.role, "weir");
     assert_eq!(config.report_agent_metrics, AgentMetrics::Auto);
     assert_eq!(

@@ -41,6 +41,8 @@ const VALID: &[(&str, &str, &str)] = &[
     ("prometheus-address", "localhost:0", "\"localhost:0\""),
     ("prometheus-address", "[::1]:2112", "\"[::1]:2112\""),
     ("prometheus-address", "unix:m.sock", "\"unix:/cwd/m.sock\""),
+    ("transport", "grpc", "\"grpc\""),
+    ("transport", "websocket", "\"websocket\""),
     ("role", "log.stream_1-a", "\"log.stream_1-a\""),
     ("report-agent-metrics", "always", "\"always\""),
     ("report-agent-metrics", "never", "\"never\""),
@@ -189,11 +191,6 @@ const INVALID: &[(&str, &str, &str)] = &[
         "transport",
         "quic",
         "expected websocket or grpc, got \"quic\"",
-    ),
-    (
-        "transport",
-        "grpc",
-        "not available in this version: the gRPC transport",
     ),
     ("role", "", "got \"\""),
     ("role", "a b", "expected 1 to 64 of the characters"),
@@ -384,11 +381,7 @@ fn every_flag_has_a_valid_and_a_wrong_case() {
 
 #[test]
 fn the_defaults_of_absent_features_may_be_written_out() {
-    ok(&[
-        ("transport", "websocket"),
-        ("spool-max-bytes", "268435456"),
-        ("spool-sync", "interval"),
-    ]);
+    ok(&[("spool-max-bytes", "268435456"), ("spool-sync", "interval")]);
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Role {
     pub(super) fn named(name: &str) -> Self {
         match name {
             "" | "agent" => Self::Agent,
-            other => Self::Other(other.chars().take(MAX_ROLE).collect::<String>().into()),
+            other => Self::Other(kept(other).into()),
         }
     }
 
@@ -92,6 +92,20 @@ impl Role {
             Self::Other(name) => name,
         }
     }
+
+    /// Whether that is its name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        match self {
+            Self::Agent => matches!(name, "" | "agent"),
+            Self::Other(own) => **own == *kept(name),
+        }
+    }
+}
+
+/// What of a role's name is kept.
+fn kept(name: &str) -> &str {
+    let end = name.char_indices().nth(MAX_ROLE);
+    end.and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 
 /// One agent.
@@ -258,6 +272,18 @@ pub(super) mod tests {
             assert_eq!(found.labels, spec.labels);
         }
         assert!(agents.find(&spec(3, "one").token).is_none());
+    }
+
+    #[test]
+    fn roles_go_by_their_names() {
+        let long = "é".repeat(MAX_ROLE + 1);
+        for name in ["", "agent", "weir", &long] {
+            assert!(Role::named(name).is_named(name), "{name}");
+        }
+        assert_eq!(Role::named(""), Role::named("agent"));
+        assert!(!Role::named("weir").is_named("agent"));
+        assert!(!Role::Agent.is_named("weir"));
+        assert_eq!(Role::named(&long), Role::Other("é".repeat(MAX_ROLE).into()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Metrics that agents report, kept until they are scraped or grow too old.
 //!
-//! [`Aggregator`] is the handle of a thread that owns a [`store`]; it knows the time and the channels, the store
+//! [`Aggregator`] is the handle of a thread that owns a `store`; it knows the time and the channels, the store
 //! neither.
 
 mod collection;

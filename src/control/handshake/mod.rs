@@ -16,9 +16,9 @@ use serde::Serialize;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use url::form_urlencoded;
 
-use super::agents::{Agent, Agents, Role};
+use super::agents::{Agent, Agents, Role, Seat};
 use crate::config::control::AgentToken;
-use crate::metrics::control::DialRefusal;
+use crate::metrics::control::{ControlMetrics, DialRefusal};
 
 /// The agent endpoint.
 pub(super) const PATH: &str = "/api/v2/workspaceagents/me/rpc";
@@ -30,7 +30,7 @@ pub(super) const API_VERSION: (u32, u32) = (2, 13);
 const DEFAULT_VERSION: &str = "2.0";
 
 const TOKEN_NAME: &str = "coder_session_token";
-const TOKEN_HEADER: HeaderName = HeaderName::from_static("coder-session-token");
+pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("coder-session-token");
 
 /// A request that becomes a session.
 #[derive(Debug)]
@@ -122,20 +122,49 @@ pub(super) fn admit(request: &Parts, agents: &Agents) -> Result<Admitted, Refusa
 }
 
 fn authenticate(request: &Parts, agents: &Agents) -> Result<Arc<Agent>, Refusal> {
-    let refuse = |reason, message: String| Refusal::new(StatusCode::UNAUTHORIZED, reason, message);
-    let token = token(request).ok_or_else(|| {
+    let token = read_token(token(request).as_deref())?;
+    find(&token, agents).cloned()
+}
+
+fn unauthorized(reason: DialRefusal, message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, reason, message)
+}
+
+/// Reads the token that was shown, if one was.
+pub(super) fn read_token(shown: Option<&str>) -> Result<AgentToken, Refusal> {
+    let shown = shown.filter(|token| !token.is_empty()).ok_or_else(|| {
         let message = format!("Cookie \"{TOKEN_NAME}\" must be provided.");
-        refuse(DialRefusal::NoToken, message)
+        unauthorized(DialRefusal::NoToken, message)
     })?;
-    let token = AgentToken::parse(&token).ok_or_else(|| {
-        let message = "Workspace agent token invalid.".to_owned();
-        refuse(DialRefusal::MalformedToken, message)
-            .detail("An agent token is a UUID: 8, 4, 4, 4 and 12 hex digits with hyphens between.")
-    })?;
-    agents.find(&token).cloned().ok_or_else(|| {
-        let message = "Workspace agent not authorized.".to_owned();
-        refuse(DialRefusal::UnknownToken, message)
+    AgentToken::parse(shown).ok_or_else(|| {
+        unauthorized(
+            DialRefusal::MalformedToken,
+            "Workspace agent token invalid.",
+        )
+        .detail("An agent token is a UUID: 8, 4, 4, 4 and 12 hex digits with hyphens between.")
+    })
+}
+
+/// The agent with that token.
+pub(super) fn find<'a>(token: &AgentToken, agents: &'a Agents) -> Result<&'a Arc<Agent>, Refusal> {
+    agents.find(token).ok_or_else(|| {
+        unauthorized(DialRefusal::UnknownToken, "Workspace agent not authorized.")
             .detail("No agent of this control plane has this token.")
+    })
+}
+
+/// Gives an agent's session its seat.
+pub(super) fn seat(
+    agent: &Arc<Agent>,
+    role: Role,
+    metrics: &ControlMetrics,
+) -> Result<Seat, Refusal> {
+    agent.enter(role, metrics).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            DialRefusal::TooMany,
+            "The agent has too many connections.",
+        )
     })
 }
 
@@ -149,7 +178,6 @@ fn token(request: &Parts) -> Option<String> {
             let header = request.headers.get(TOKEN_HEADER)?.to_str().ok()?;
             Some(header.to_owned())
         })
-        .filter(|token| !token.is_empty())
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {

@@ -23,13 +23,13 @@ use crate::wire::drpc::{
 
 /// How long a stream may go without a whole packet or an answer. The reference waits for ever; this is as long
 /// as it waits for the second half of a close (yamux StreamCloseTimeout), and time for 4 MiB at 14 kB/s.
-const IDLE_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Bytes of an unfinished packet beyond which its stream needs one of the places for large requests.
-const SMALL_PACKET: usize = 64 << 10;
+pub(super) const SMALL_PACKET: usize = 64 << 10;
 
 /// Bytes of the text of an error, at most: it may repeat what the peer sent, such as the name of a method.
-const MAX_TEXT: usize = 4 << 10;
+pub(super) const MAX_TEXT: usize = 4 << 10;
 
 /// What answers the calls of a stream.
 pub(super) trait Handler {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 
-use super::{Caller, decode, failure, semver};
+use super::{Caller, Failure, decode, invalid, semver};
 use crate::control::agents::{Agent, Role};
 use crate::pb::agent::lifecycle::State;
 use crate::pb::agent::startup::Subsystem;
@@ -16,22 +16,21 @@ use crate::pb::agent::{
     ReportConnectionRequest, UpdateLifecycleRequest, UpdateStartupRequest,
     WorkspaceAgentScriptCompletedRequest,
 };
-use crate::wire::drpc::RemoteError;
 
 /// The moment that Go calls zero: the start of the year 1.
 const ZERO: (i64, i32) = (-62_135_596_800, 0);
 
-pub(super) fn update_startup(caller: &Caller, request: Bytes) -> Result<Bytes, RemoteError> {
+pub(super) fn update_startup(caller: &Caller, request: Bytes) -> Result<Bytes, Failure> {
     let startup = decode::<UpdateStartupRequest>(request)?
         .startup
         .unwrap_or_default();
     if !semver::is_valid(&startup.version) {
         let version = &startup.version;
-        return Err(failure(format!("invalid agent semver version {version:?}")));
+        return Err(invalid(format!("invalid agent semver version {version:?}")));
     }
     for number in &startup.subsystems {
         if !matches!(Subsystem::try_from(*number), Ok(known) if known != Subsystem::Unspecified) {
-            return Err(failure(format!("invalid agent subsystem {number}")));
+            return Err(invalid(format!("invalid agent subsystem {number}")));
         }
     }
     if caller.role == Role::Agent && caller.agent.set_build(&startup.version) {
@@ -40,14 +39,14 @@ pub(super) fn update_startup(caller: &Caller, request: Bytes) -> Result<Bytes, R
     Ok(startup.encode_to_vec().into())
 }
 
-pub(super) fn update_lifecycle(agent: &Agent, request: Bytes) -> Result<Bytes, RemoteError> {
+pub(super) fn update_lifecycle(agent: &Agent, request: Bytes) -> Result<Bytes, Failure> {
     let mut lifecycle = decode::<UpdateLifecycleRequest>(request)?
         .lifecycle
         .unwrap_or_default();
     let state = match State::try_from(lifecycle.state) {
         Ok(State::Unspecified) | Err(_) => {
             let state = lifecycle.state;
-            return Err(failure(format!("unknown lifecycle state {state}")));
+            return Err(invalid(format!("unknown lifecycle state {state}")));
         }
         Ok(known) => known,
     };
@@ -58,42 +57,42 @@ pub(super) fn update_lifecycle(agent: &Agent, request: Bytes) -> Result<Bytes, R
     Ok(lifecycle.encode_to_vec().into())
 }
 
-pub(super) fn script_completed(request: Bytes) -> Result<Bytes, RemoteError> {
+pub(super) fn script_completed(request: Bytes) -> Result<Bytes, Failure> {
     let timing = decode::<WorkspaceAgentScriptCompletedRequest>(request)?
         .timing
-        .ok_or_else(|| failure("script timing is required"))?;
+        .ok_or_else(|| invalid("script timing is required"))?;
     if timing.script_id.len() != 16 {
         let length = timing.script_id.len();
-        return Err(failure(format!("script id of {length} bytes, expected 16")));
+        return Err(invalid(format!("script id of {length} bytes, expected 16")));
     }
     let start = given(timing.start, "start")?;
     let end = given(timing.end, "end")?;
     if start > end {
-        return Err(failure("script start time cannot be after its end time"));
+        return Err(invalid("script start time cannot be after its end time"));
     }
     if Stage::try_from(timing.stage).is_err() {
-        return Err(failure(format!("unknown script stage {}", timing.stage)));
+        return Err(invalid(format!("unknown script stage {}", timing.stage)));
     }
     if Status::try_from(timing.status).is_err() {
-        return Err(failure(format!("unknown script status {}", timing.status)));
+        return Err(invalid(format!("unknown script status {}", timing.status)));
     }
     Ok(Bytes::new())
 }
 
 /// A moment that must be there and not be Go's zero, in an order that compares.
-fn given(time: Option<Timestamp>, which: &str) -> Result<(i64, i32), RemoteError> {
+fn given(time: Option<Timestamp>, which: &str) -> Result<(i64, i32), Failure> {
     let time = time.map(|mut time| {
         time.normalize();
         (time.seconds, time.nanos)
     });
     time.filter(|time| *time != ZERO).ok_or_else(|| {
-        failure(format!(
+        invalid(format!(
             "script {which} time is required and cannot be zero"
         ))
     })
 }
 
-pub(super) fn report_connection(request: Bytes) -> Result<Bytes, RemoteError> {
+pub(super) fn report_connection(request: Bytes) -> Result<Bytes, Failure> {
     decode::<ReportConnectionRequest>(request)?;
     Ok(Bytes::new())
 }

@@ -6,20 +6,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Service, decode, failure};
+use super::{Failure, FailureKind, Service, decode, invalid};
 use crate::control::agents::Agent;
 use crate::pb::agent::{BatchCreateLogsRequest, BatchCreateLogsResponse};
 use crate::wire::boundary::{Fault, Summary};
-use crate::wire::drpc::RemoteError;
 
 /// Bytes of a log source's id; all zero stands for the built-in external source.
 const SOURCE_ID: usize = 16;
 
-pub(super) fn batch_create_logs(agent: &Agent, request: Bytes) -> Result<Bytes, RemoteError> {
+pub(super) fn batch_create_logs(agent: &Agent, request: Bytes) -> Result<Bytes, Failure> {
     let request = decode::<BatchCreateLogsRequest>(request)?;
     if request.log_source_id.len() != SOURCE_ID {
         let length = request.log_source_id.len();
-        return Err(failure(format!(
+        return Err(invalid(format!(
             "log source id of {length} bytes, expected {SOURCE_ID}"
         )));
     }
@@ -36,10 +35,10 @@ impl Service {
         &self,
         agent: &Arc<Agent>,
         request: Bytes,
-    ) -> Result<Bytes, RemoteError> {
+    ) -> Result<Bytes, Failure> {
         let summary = Summary::read(&request).map_err(|malformed| match malformed.what {
-            Fault::Utf8(_) => failure(format!("string field contains invalid UTF-8: {malformed}")),
-            _ => failure(format!("proto: cannot parse the request: {malformed}")),
+            Fault::Utf8(_) => invalid(format!("string field contains invalid UTF-8: {malformed}")),
+            _ => invalid(format!("proto: cannot parse the request: {malformed}")),
         })?;
         let logs = summary.logs;
         if let Some(boundary_log) = &self.boundary_log
@@ -48,7 +47,10 @@ impl Service {
             let written = boundary_log.write(agent, summary, request).await;
             written.map_err(|error| {
                 self.metrics.not_written();
-                failure(error.to_string())
+                Failure {
+                    kind: FailureKind::Failed,
+                    text: error.to_string(),
+                }
             })?;
         }
         self.metrics.acknowledged(logs);

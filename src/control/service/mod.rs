@@ -1,5 +1,6 @@
 //! What the methods of the agent service do, whatever transport a call came over (coder/coder coderd/agentapi).
 
+mod failure;
 mod lifecycle;
 mod logs;
 mod semver;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use prost::Message;
 
 use super::agents::{Agent, Role};
@@ -19,10 +21,11 @@ use super::boundary_log::BoundaryLog;
 use super::rpc::Handler;
 use crate::metrics::control::{ControlMetrics, RpcMethod, RpcOutcome};
 use crate::pb::agent::UpdateStatsResponse;
-use crate::wire::drpc::{RemoteError, UNIMPLEMENTED};
+use crate::wire::drpc::RemoteError;
+pub(super) use failure::{Failure, FailureKind};
 
 /// What comes before a method's name in its path.
-const PREFIX: &str = "/coder.agent.v2.Agent/";
+pub(super) const PREFIX: &str = "/coder.agent.v2.Agent/";
 
 /// Bytes of an unknown method's name that are repeated to the caller.
 const MAX_NAME: usize = 256;
@@ -63,8 +66,8 @@ impl Service {
     /// The method of that path.
     ///
     /// # Errors
-    /// The answer to a caller that asks for one that does not exist; it is counted.
-    pub(super) fn method(&self, path: &[u8]) -> Result<RpcMethod, RemoteError> {
+    /// When there is none, which is counted.
+    pub(super) fn method(&self, path: &[u8]) -> Result<RpcMethod, Failure> {
         let name = path.strip_prefix(PREFIX.as_bytes());
         let known = RpcMethod::ALL.iter().find(|method| {
             **method != RpcMethod::Unknown && name == Some(method.label().as_bytes())
@@ -74,33 +77,11 @@ impl Service {
                 .called(RpcMethod::Unknown, RpcOutcome::Unimplemented);
             let shown = path.get(..MAX_NAME).unwrap_or(path);
             let name = String::from_utf8_lossy(shown);
-            failure(format!("protocol error: unknown rpc: {name:?}"))
+            Failure {
+                kind: FailureKind::UnknownMethod,
+                text: format!("protocol error: unknown rpc: {name:?}"),
+            }
         })
-    }
-
-    /// Answers a call. It is counted when the answer is found, or when the future is dropped before.
-    fn call(
-        &self,
-        caller: &Caller,
-        method: RpcMethod,
-        request: Bytes,
-    ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
-        let count = Count {
-            metrics: &self.metrics,
-            method,
-            outcome: RpcOutcome::Cancelled,
-        };
-        async move {
-            // Moved in whole: it counts when the future goes, polled or not.
-            let mut count = count;
-            let answer = self.answer(caller, method, request).await;
-            count.outcome = match &answer {
-                Ok(_) => RpcOutcome::Ok,
-                Err(error) if error.code == UNIMPLEMENTED => RpcOutcome::Unimplemented,
-                Err(_) => RpcOutcome::Error,
-            };
-            answer
-        }
     }
 
     async fn answer(
@@ -108,7 +89,7 @@ impl Service {
         caller: &Caller,
         method: RpcMethod,
         request: Bytes,
-    ) -> Result<Bytes, RemoteError> {
+    ) -> Result<Bytes, Failure> {
         let agent = &caller.agent;
         match method {
             RpcMethod::GetManifest => accept(request).map(|_empty| agent.manifest.clone()),
@@ -130,8 +111,8 @@ impl Service {
             | RpcMethod::ListSubAgents
             | RpcMethod::UpdateAppStatus
             | RpcMethod::PushContextState
-            | RpcMethod::Unknown => Err(RemoteError {
-                code: UNIMPLEMENTED,
+            | RpcMethod::Unknown => Err(Failure {
+                kind: FailureKind::Unimplemented,
                 text: "Unimplemented".to_owned(),
             }),
         }
@@ -151,13 +132,22 @@ impl Caller {
     fn reporter(&self) -> Reporter {
         Reporter::new(self.agent.place, self.role.name())
     }
+
+    /// Begins a call; what it was is counted when it is over.
+    pub(super) fn begin(&self, method: RpcMethod) -> Call<'_> {
+        Call {
+            caller: self,
+            method,
+            outcome: RpcOutcome::Cancelled,
+        }
+    }
 }
 
 impl Handler for Caller {
     type Method = RpcMethod;
 
     fn method(&self, path: &[u8]) -> Result<RpcMethod, RemoteError> {
-        self.service.method(path)
+        Ok(self.service.method(path)?)
     }
 
     fn call(
@@ -165,36 +155,59 @@ impl Handler for Caller {
         method: RpcMethod,
         request: Bytes,
     ) -> impl Future<Output = Result<Bytes, RemoteError>> + Send {
-        self.service.call(self, method, request)
+        // Begun here, not when it is polled: it is counted even if it never is.
+        self.begin(method).answer(request).err_into()
     }
 }
 
-/// Counts a call when it is over.
-struct Count<'a> {
-    metrics: &'a ControlMetrics,
+/// A call under way. Counted when it goes: as cancelled unless an answer was found.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    caller: &'a Caller,
     method: RpcMethod,
     outcome: RpcOutcome,
 }
 
-impl Drop for Count<'_> {
-    fn drop(&mut self) {
-        self.metrics.called(self.method, self.outcome);
+impl Call<'_> {
+    /// The answer to the request.
+    pub(super) async fn answer(mut self, request: Bytes) -> Result<Bytes, Failure> {
+        let Self { caller, method, .. } = self;
+        let answer = caller.service.answer(caller, method, request).await;
+        self.outcome = match &answer {
+            Ok(_) => RpcOutcome::Ok,
+            Err(Failure { kind, .. }) => kind.outcome(),
+        };
+        answer
+    }
+
+    /// Ends a call whose request is none.
+    pub(super) fn reject(mut self) {
+        self.outcome = RpcOutcome::Error;
     }
 }
 
-/// A request that cannot be fulfilled, as the reference answers it: without a code.
-fn failure(text: impl Into<String>) -> RemoteError {
-    let text = text.into();
-    RemoteError { code: 0, text }
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let metrics = &self.caller.service.metrics;
+        metrics.called(self.method, self.outcome);
+    }
+}
+
+/// A request that says what cannot be.
+fn invalid(text: impl Into<String>) -> Failure {
+    Failure {
+        kind: FailureKind::Invalid,
+        text: text.into(),
+    }
 }
 
 /// Reads a request; texts that are not UTF-8 do not decode, as in the reference.
-fn decode<M: Message + Default>(request: Bytes) -> Result<M, RemoteError> {
-    M::decode(request).map_err(|error| failure(format!("proto: {error}")))
+fn decode<M: Message + Default>(request: Bytes) -> Result<M, Failure> {
+    M::decode(request).map_err(|error| invalid(format!("proto: {error}")))
 }
 
 /// Answers a request of which only the form matters here, with an empty message.
-fn accept(request: Bytes) -> Result<Bytes, RemoteError> {
+fn accept(request: Bytes) -> Result<Bytes, Failure> {
     decode::<()>(request)?;
     Ok(Bytes::new())
 }

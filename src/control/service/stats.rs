@@ -4,20 +4,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Caller, Service, decode, failure};
+use super::{Caller, Failure, Service, decode, invalid};
 use crate::control::agents::Role;
 use crate::control::agents::stats::Report;
-use crate::wire::drpc::RemoteError;
 use crate::wire::stats::StatsRequest;
 
 impl Service {
-    pub(super) fn update_stats(
-        &self,
-        caller: &Caller,
-        request: Bytes,
-    ) -> Result<Bytes, RemoteError> {
+    pub(super) fn update_stats(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Failure> {
         let request =
-            StatsRequest::read(request).map_err(|error| failure(format!("proto: {error}")))?;
+            StatsRequest::read(request).map_err(|error| invalid(format!("proto: {error}")))?;
         if let Some(expiry) = self.statistics {
             let report = decode::<Report>(request.payload().clone())?;
             if let Some(stats) = report.stats {

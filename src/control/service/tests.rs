@@ -11,6 +11,7 @@ use crate::pb::agent::{
     Timing, UpdateLifecycleRequest, UpdateStartupRequest, UpdateStatsRequest,
     WorkspaceAgentScriptCompletedRequest,
 };
+use crate::wire::drpc::UNIMPLEMENTED;
 
 /// How long statistics are shown.
 const EXPIRY: Duration = Duration::from_secs(120);

@@ -29,7 +29,7 @@ use crate::wire::yamux::{Violation, config};
 use guard::Guarded;
 
 /// Streams served at a time: the accept backlog of the reference. One more is reset.
-const MAX_STREAMS: usize = 256;
+pub(super) const MAX_STREAMS: usize = 256;
 
 /// Streams that the multiplexer may know. It forgets one that was reset only when the socket takes the reset, so there
 /// is room for as many again.
@@ -39,10 +39,10 @@ const MAX_KNOWN: usize = 2 * MAX_STREAMS;
 const MAX_ABANDONED: usize = 16 * MAX_STREAMS;
 
 /// Large requests in memory at a time, of up to 4 MiB each. Others wait in their streams.
-const MAX_LARGE: usize = 8;
+pub(super) const MAX_LARGE: usize = 8;
 
 /// How long a stop waits for calls that are being answered.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long an orderly close may take, as the reference waits (coder/websocket close.go).
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -52,15 +52,15 @@ const LINGER: Duration = Duration::from_secs(10);
 
 /// How a connection is watched over.
 #[derive(Clone, Copy, Debug)]
-struct Watch {
+pub(super) struct Watch {
     /// From one ping to the next.
-    ping_every: Duration,
+    pub(super) ping_every: Duration,
     /// Age of the last pong at which the connection counts as dead.
-    dead_after: Duration,
+    pub(super) dead_after: Duration,
 }
 
 /// The monitor of agents (coder/coder coderd/workspaceagentsrpc.go).
-const MONITOR: Watch = Watch {
+pub(super) const MONITOR: Watch = Watch {
     ping_every: Duration::from_secs(15),
     dead_after: Duration::from_secs(30),
 };
@@ -71,6 +71,15 @@ const KEEPALIVE: Watch = Watch {
     dead_after: Duration::from_secs(40),
 };
 
+impl Watch {
+    pub(super) fn of(role: &Role) -> Self {
+        match role {
+            Role::Agent => MONITOR,
+            Role::Other(_) => KEEPALIVE,
+        }
+    }
+}
+
 /// Why a session ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -78,6 +87,8 @@ pub(super) enum Ended {
     ByAgent,
     /// Because the control plane stops.
     Stopped,
+    /// To make room for another on the same connection.
+    Displaced,
     /// No pong came for so long.
     Silent(Duration),
     /// A rule was broken.
@@ -87,10 +98,24 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    /// The end by an error of the connection under a session.
+    pub(super) fn broken(error: &io::Error) -> Self {
+        match error.kind() {
+            // About one orderly close in twenty of the Go client looks like these.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::WriteZero => Self::ByAgent,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+
     pub(super) fn label(&self) -> SessionEnd {
         match self {
             Self::ByAgent => SessionEnd::Agent,
             Self::Stopped => SessionEnd::Stopped,
+            Self::Displaced => SessionEnd::Displaced,
             Self::Silent(_) => SessionEnd::Silent,
             Self::Violation(..) => SessionEnd::Protocol,
             Self::Failed(_) => SessionEnd::Failed,
@@ -103,6 +128,7 @@ impl fmt::Display for Ended {
         match self {
             Self::ByAgent => f.write_str("closed by the agent"),
             Self::Stopped => f.write_str("closed"),
+            Self::Displaced => f.write_str("its place went to another agent on the connection"),
             Self::Silent(time) => write!(f, "pings were not answered for {time:?}"),
             Self::Violation(_, what) => write!(f, "the agent broke the protocol: {what}"),
             Self::Failed(error) => f.write_str(error),
@@ -121,10 +147,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let stream = ByteStream::new(ws);
-    let watch = match caller.role {
-        Role::Agent => MONITOR,
-        Role::Other(_) => KEEPALIVE,
-    };
+    let watch = Watch::of(&caller.role);
     let mut session = Session {
         pulse: stream.pulse(),
         connection: Connection::new(
@@ -318,14 +341,8 @@ fn judge(error: ConnectionError) -> Ended {
         return Ended::Violation(fault_of(*violation), violation.to_string());
     }
     match error.kind() {
-        // About one orderly close in twenty of the Go client looks like these.
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::WriteZero => Ended::ByAgent,
         io::ErrorKind::InvalidData => Ended::Violation(ProtocolFault::WebSocket, error.to_string()),
-        _ => Ended::Failed(error.to_string()),
+        _ => Ended::broken(&error),
     }
 }
 

@@ -143,19 +143,19 @@ pub const CONTROL_SERIES_EXPIRED: Family = family(
 pub const AGGREGATOR_STORE_SIZE: Family = family(
     "coderd_prometheusmetrics_metrics_aggregator_store_size",
     Gauge,
-    "The number of series of agents that are stored.",
+    "The number of metrics stored in the aggregator",
 );
 /// What reports take, in coderd's words.
 pub const AGGREGATOR_UPDATE: Family = family(
     "coderd_prometheusmetrics_metrics_aggregator_execution_update_seconds",
     Histogram(AGGREGATOR_BUCKETS),
-    "Time to store a report of an agent.",
+    "Histogram for duration of metrics aggregator update in seconds.",
 );
 /// What expiry takes, in coderd's words.
 pub const AGGREGATOR_CLEANUP: Family = family(
     "coderd_prometheusmetrics_metrics_aggregator_execution_cleanup_seconds",
     Histogram(AGGREGATOR_BUCKETS),
-    "Time to look once through all series for those that have expired, reports in between not counted.",
+    "Histogram for duration of metrics aggregator cleanup in seconds.",
 );
 /// The buckets of coder/coder coderd/prometheusmetrics/aggregator.go.
 const AGGREGATOR_BUCKETS: &[f64] = &[
@@ -177,7 +177,7 @@ pub const AGGREGATOR_COLLECT_BACKLOG: Family = family(
 pub const AGGREGATOR_DELETE_BACKLOG: Family = family(
     "coderd_agent_aggregator_delete_backlog",
     Gauge,
-    "Programs that came back from another build and whose old series are still to be removed.",
+    "Series that the search for expired ones, while one is under way, has still to look at.",
 );
 /// What a scrape takes, in the words of coderd's first generation.
 pub const AGGREGATOR_COLLECT_NANOSECONDS: Family = family(

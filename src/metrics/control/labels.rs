@@ -65,11 +65,11 @@ label_values! {
 label_values! {
     /// Why a dial of an agent was refused.
     pub enum DialRefusal {
-        /// 401: there is no token.
+        /// 401 or UNAUTHENTICATED: there is no token.
         NoToken = "no_token",
-        /// 401: the token is no UUID.
+        /// 401 or UNAUTHENTICATED: the token is no UUID.
         MalformedToken = "malformed_token",
-        /// 401: no agent has the token.
+        /// 401 or UNAUTHENTICATED: no agent has the token.
         UnknownToken = "unknown_token",
         /// 400: the API version is not spoken.
         Version = "version",
@@ -77,7 +77,7 @@ label_values! {
         Upgrade = "upgrade",
         /// 403: a browser of another site.
         Origin = "origin",
-        /// 503: the agent has too many connections.
+        /// 503 or UNAVAILABLE: the agent has too many connections.
         TooMany = "too_many",
         /// No HTTP request, one whose head is too large, or one that did not come in time.
         Malformed = "malformed",
@@ -107,8 +107,16 @@ label_values! {
         YamuxTooManyStreams = "yamux_too_many_streams",
         /// Frames that make no dRPC packet, or one that must not come; the stream ends.
         Drpc = "drpc",
-        /// A stream on which nothing came for too long; it is reset.
+        /// A stream on which nothing came, or whose answer was not taken, for too long; it is reset.
         IdleStream = "idle_stream",
+        /// HTTP/2 frames that cannot be; the connection ends, or the stream if only that is wrong.
+        Http2Frame = "http2_frame",
+        /// More data on an HTTP/2 connection or stream than was granted; it ends.
+        Http2Window = "http2_window",
+        /// So many resets, small frames or header fields that they cost more than they are worth; the connection ends.
+        Http2Flood = "http2_flood",
+        /// A body that is not one gRPC message; the call ends.
+        GrpcMessage = "grpc_message",
     }
 }
 
@@ -119,6 +127,8 @@ label_values! {
         Agent = "agent",
         /// Because the control plane stopped.
         Stopped = "stopped",
+        /// Because too many agents shared an HTTP/2 connection, and another needed the place.
+        Displaced = "displaced",
         /// Because pings were not answered.
         Silent = "silent",
         /// Because the agent broke the protocol.

@@ -178,6 +178,11 @@ impl ControlMetrics {
         self.violations.with_label_values(&[fault.label()]).get()
     }
 
+    /// Sessions that ended so.
+    pub(crate) fn sessions_that_ended(&self, end: SessionEnd) -> u64 {
+        self.sessions_ended.with_label_values(&[end.label()]).get()
+    }
+
     /// Dials that were refused so.
     pub(crate) fn dials_refused(&self, refusal: DialRefusal) -> u64 {
         self.dials_refused

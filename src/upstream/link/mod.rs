@@ -1,54 +1,32 @@
-//! The life of the connection: dialled, used, lost, waited for, dialled again.
+//! The life of the connection: dialled, used, lost, waited for, dialled again; whatever protocol it speaks.
 
+mod driver;
 mod outage;
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_util::sync::CancellationToken;
 
-use super::dial::dial;
-use super::error::DialError;
-use super::http1::Io;
-use super::session::Session;
-use super::settings::{Settings, TokenSource};
-use super::tls::Tls;
-use super::{Outcome, Rpc, Upstream, unary};
-use crate::backoff::Backoff;
-use crate::logging::ErrorChain;
-use crate::metrics::{DialOutcome, UpstreamMetrics};
-use outage::Outage;
+use super::settings::Settings;
+use super::transport::Session;
+use super::{Outcome, Rpc, Upstream};
+use crate::metrics::UpstreamMetrics;
+pub use driver::Driver;
 
-/// How long a dial may take, from the name to the upgrade.
-const DIAL_LIMIT: Duration = Duration::from_secs(10);
-
-/// A connection that lasted so long was a good one, whatever came of its calls.
-const GOOD_AFTER: Duration = Duration::from_secs(30);
-
-/// Sessions in being at once: the one in use, and lost ones whose last calls are under way or which are
-/// being closed. Each of those ends within the limits of a call and a close.
-const MAX_SESSIONS: usize = 8;
-
-/// The control plane over WebSocket, yamux and dRPC. Clones share the one connection.
+/// The control plane, over the transport of its [`Settings`]. Clones share the one connection.
 ///
-/// Calls go through while the [`Driver`] of the same [`WebSocketUpstream::new`] runs; without a connection
-/// they return [`Outcome::Retry`] at once.
+/// Calls go through while the [`Driver`] of the same [`Link::new`] runs; without a connection they return
+/// [`Outcome::Retry`] at once.
 #[derive(Clone, Debug)]
-pub struct WebSocketUpstream {
+pub struct Link {
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
     /// The session for new calls, or why there is none. Held for moments only, and never across an await.
-    current: Mutex<Result<Session, Lost>>,
+    current: Mutex<Result<Current, Lost>>,
     /// Whether there is one. Changed only under the lock of `current`.
     connected: watch::Sender<bool>,
     /// What to dial with. Told anew also when token and certificates are to be read again.
@@ -56,16 +34,27 @@ struct Shared {
     metrics: UpstreamMetrics,
 }
 
-/// What is known of the session that was in use last.
-#[derive(Debug, Default)]
-struct Lost {
-    /// Why it was given up; `None` when that was asked for here.
-    reason: Option<String>,
+/// The session in use.
+#[derive(Debug)]
+struct Current {
+    /// What tells it from the sessions before it.
+    id: u64,
+    session: Session,
     /// It answered a call, whatever the answer.
     answered: bool,
 }
 
-impl WebSocketUpstream {
+/// What is known of the session that was in use last.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Why it was given up; `None` when that was asked for here, or is routine.
+    reason: Option<String>,
+    answered: bool,
+    /// It did not take the token, or no longer.
+    turned_away: bool,
+}
+
+impl Link {
     /// A connection that is not dialled yet, and the driver that does.
     pub fn new(settings: Settings, metrics: UpstreamMetrics) -> (Self, Driver) {
         let (settings, changes) = watch::channel(Arc::new(settings));
@@ -75,15 +64,7 @@ impl WebSocketUpstream {
             settings,
             metrics,
         });
-        let driver = Driver {
-            shared: Arc::clone(&shared),
-            settings: changes,
-            known: None,
-            sessions: JoinSet::new(),
-            last_id: 0,
-            random: fastrand::Rng::new(),
-            outage: Outage::default(),
-        };
+        let driver = Driver::new(Arc::clone(&shared), changes);
         (Self { shared }, driver)
     }
 
@@ -100,16 +81,21 @@ impl WebSocketUpstream {
     }
 }
 
-impl Upstream for WebSocketUpstream {
+impl Upstream for Link {
     async fn call(&self, rpc: Rpc, body: &[Bytes]) -> Outcome {
-        let session = match &*self.shared.current() {
-            Ok(session) => session.clone(),
+        let (id, session) = match &*self.shared.current() {
+            Ok(current) => (current.id, current.session.clone()),
             Err(_) => return Outcome::Retry("not connected".to_owned()),
         };
-        let outcome = unary::call(&session, rpc, body).await;
-        if let Outcome::Retry(reason) | Outcome::Ambiguous(reason) = &outcome {
-            self.shared
-                .retire_session(session.id(), format!("{}: {reason}", rpc.path()));
+        let outcome = session.call(rpc, body).await;
+        match &outcome {
+            Outcome::Retry(reason) | Outcome::Ambiguous(reason) => {
+                let reason = format!("{}: {reason}", rpc.path());
+                self.shared.retire_session(id, Some(reason));
+            }
+            Outcome::Accepted(_) | Outcome::Rejected(_) | Outcome::Refused(_) => {
+                self.shared.note_answer(id);
+            }
         }
         outcome
     }
@@ -121,236 +107,47 @@ impl Upstream for WebSocketUpstream {
 
 impl Shared {
     /// A panic while the lock was held left nothing half done: it guards one assignment.
-    fn current(&self) -> MutexGuard<'_, Result<Session, Lost>> {
+    fn current(&self) -> MutexGuard<'_, Result<Current, Lost>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Offers `session` to calls.
-    fn publish(&self, session: Session) {
+    fn publish(&self, id: u64, session: Session) {
         let mut current = self.current();
-        *current = Ok(session);
+        *current = Ok(Current {
+            id,
+            session,
+            answered: false,
+        });
         self.metrics.set_connected(true);
         self.connected.send_replace(true);
     }
 
-    /// Takes the session with that id from new calls, unless it is no longer in use.
-    fn retire_session(&self, id: u64, reason: String) {
-        self.retire(|in_use| in_use.id() == id, Some(reason));
+    fn note_answer(&self, id: u64) {
+        if let Ok(current) = &mut *self.current()
+            && current.id == id
+        {
+            current.answered = true;
+        }
     }
 
-    fn retire(&self, which: impl FnOnce(&Session) -> bool, reason: Option<String>) {
+    /// Takes the session with that id from new calls, unless it is no longer in use.
+    fn retire_session(&self, id: u64, reason: Option<String>) {
+        self.retire(|in_use| in_use.id == id, reason);
+    }
+
+    fn retire(&self, which: impl FnOnce(&Current) -> bool, reason: Option<String>) {
         let mut current = self.current();
         if let Ok(in_use) = &*current
             && which(in_use)
         {
             *current = Err(Lost {
                 reason,
-                answered: in_use.has_answered(),
+                answered: in_use.answered,
+                turned_away: in_use.session.was_turned_away(),
             });
             self.metrics.set_connected(false);
             self.connected.send_replace(false);
         }
     }
-}
-
-/// Dials, and owns the tasks of the sessions: they end with it.
-#[derive(Debug)]
-pub struct Driver {
-    shared: Arc<Shared>,
-    settings: watch::Receiver<Arc<Settings>>,
-    /// What was read from outside for the present settings.
-    known: Option<Known>,
-    sessions: JoinSet<()>,
-    /// Told the last session, to tell it from those before it.
-    last_id: u64,
-    random: fastrand::Rng,
-    outage: Outage,
-}
-
-/// Token and certificates, until one of them proves wrong.
-#[derive(Debug)]
-struct Known {
-    /// Marked as sensitive: it shows in no debug output.
-    token: HeaderValue,
-    tls: Tls,
-}
-
-/// Where the connection stands. Moved by [`Driver::step`] alone.
-#[derive(Debug)]
-enum State {
-    Dialling { backoff: Backoff },
-    Connected { since: Instant, backoff: Backoff },
-    Waiting { until: Instant, backoff: Backoff },
-}
-
-impl Driver {
-    /// Keeps the connection up until `stop` is cancelled, then closes it in order; the close is bounded.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut state = State::Dialling {
-            backoff: self.first_backoff(),
-        };
-        while let Some(next) = stop.run_until_cancelled(self.step(state, &stop)).await {
-            state = next;
-        }
-        self.shared.retire(|_| true, None);
-        while self.sessions.join_next().await.is_some() {}
-    }
-
-    /// Dials once and closes again, to see whether the control plane would take this agent.
-    ///
-    /// # Errors
-    /// What stood in the way, on one line with its meaning.
-    pub async fn probe(mut self) -> Result<(), String> {
-        let settings = Arc::clone(&self.settings.borrow_and_update());
-        let dialled = timeout(DIAL_LIMIT, self.dial(&settings)).await;
-        let mut ws = dialled
-            .unwrap_or(Err(DialError::Timeout(DIAL_LIMIT)))
-            .map_err(|error| ErrorChain(&error).to_string())?;
-        // The answer is known; whether the goodbye is heard changes nothing.
-        timeout(DIAL_LIMIT, ws.close(None))
-            .await
-            .map_or(Ok(()), |_closed| Ok(()))
-    }
-
-    fn first_backoff(&self) -> Backoff {
-        Backoff::new(self.settings.borrow().schedule)
-    }
-
-    /// One move of the connection's life.
-    async fn step(&mut self, state: State, stop: &CancellationToken) -> State {
-        match state {
-            State::Dialling { backoff } => {
-                self.make_room().await;
-                if self.settings.has_changed().unwrap_or_default() {
-                    self.known = None;
-                }
-                let settings = Arc::clone(&self.settings.borrow_and_update());
-                let mut changes = self.settings.clone();
-                let dialled = tokio::select! {
-                    dialled = timeout(DIAL_LIMIT, self.dial(&settings)) => {
-                        dialled.unwrap_or(Err(DialError::Timeout(DIAL_LIMIT)))
-                    }
-                    // Whatever this dial came to, it would be with the wrong settings.
-                    _ = changes.changed() => {
-                        self.known = None;
-                        return State::Dialling { backoff: self.first_backoff() };
-                    }
-                };
-                match dialled {
-                    Ok(ws) => {
-                        self.shared.metrics.dialled(DialOutcome::Connected);
-                        self.outage.connected(&settings);
-                        self.start(ws, stop);
-                        State::Connected {
-                            since: Instant::now(),
-                            backoff,
-                        }
-                    }
-                    Err(error) => {
-                        self.note_failure(&error);
-                        self.wait(backoff)
-                    }
-                }
-            }
-            State::Connected { since, backoff } => {
-                let mut connected = self.shared.connected.subscribe();
-                tokio::select! {
-                    _ = connected.wait_for(|connected| !connected) => {}
-                    _ = self.settings.changed() => {
-                        self.known = None;
-                        return State::Connected { since, backoff };
-                    }
-                }
-                let lasted = since.elapsed() >= GOOD_AFTER;
-                if lasted {
-                    self.outage.is_over();
-                }
-                let answered = match &*self.shared.current() {
-                    Ok(_) => false,
-                    Err(lost) => {
-                        if let Some(reason) = &lost.reason {
-                            self.outage.failed(None, reason);
-                        }
-                        lost.answered
-                    }
-                };
-                self.wait(if lasted || answered {
-                    self.first_backoff()
-                } else {
-                    backoff
-                })
-            }
-            State::Waiting { until, backoff } => tokio::select! {
-                () = sleep_until(until) => State::Dialling { backoff },
-                _ = self.settings.changed() => {
-                    self.known = None;
-                    State::Dialling { backoff: self.first_backoff() }
-                }
-            },
-        }
-    }
-
-    fn wait(&mut self, mut backoff: Backoff) -> State {
-        let until = Instant::now() + backoff.next_wait(&mut self.random);
-        State::Waiting { until, backoff }
-    }
-
-    /// Waits until one more session may be.
-    async fn make_room(&mut self) {
-        while self.sessions.try_join_next().is_some() {}
-        while self.sessions.len() >= MAX_SESSIONS {
-            self.sessions.join_next().await;
-        }
-    }
-
-    async fn dial(&mut self, settings: &Settings) -> Result<WebSocketStream<Io>, DialError> {
-        let known = match &mut self.known {
-            Some(known) => known,
-            none => none.insert(Known {
-                token: read_token(Arc::clone(&settings.token))
-                    .await
-                    .map_err(DialError::Token)?,
-                tls: Tls::new(settings.roots.clone()),
-            }),
-        };
-        dial(settings, &known.token, &known.tls).await
-    }
-
-    /// Counts and tells a failed dial, and forgets what may have caused it.
-    fn note_failure(&mut self, error: &DialError) {
-        let outcome = error.outcome();
-        if let Some(outcome) = outcome {
-            self.shared.metrics.dialled(outcome);
-        }
-        // The token file may be behind, or the certificates have been replaced.
-        if matches!(outcome, Some(DialOutcome::Unauthorized | DialOutcome::Tls)) {
-            self.known = None;
-        }
-        self.outage.failed(outcome, &ErrorChain(error));
-    }
-
-    /// Runs a session in a task of its own, and offers it to calls until it ends.
-    fn start(&mut self, ws: WebSocketStream<Io>, stop: &CancellationToken) {
-        self.last_id += 1;
-        let id = self.last_id;
-        let (session, driver) = Session::new(ws, id);
-        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-        shared.publish(session);
-        self.sessions.spawn(async move {
-            let ended = driver.run(stop).await;
-            tracing::debug!(id, "session ended: {ended}");
-            shared.retire_session(id, ended.to_string());
-        });
-    }
-}
-
-/// Reads the token where blocking is allowed.
-async fn read_token(source: TokenSource) -> io::Result<HeaderValue> {
-    let token = tokio::task::spawn_blocking(move || source())
-        .await
-        .map_err(io::Error::other)??;
-    let mut token = HeaderValue::from_str(&token)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it does not fit a header"))?;
-    token.set_sensitive(true);
-    Ok(token)
 }

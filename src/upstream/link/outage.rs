@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::settings::API_VERSION;
 use super::super::settings::Settings;
 use crate::metrics::DialOutcome;
 
@@ -56,21 +55,12 @@ impl Outage {
     /// A connection stands.
     pub(super) fn connected(&mut self, settings: &Settings) {
         let (role, host) = (&settings.role, settings.url.host_str().unwrap_or_default());
+        let transport = settings.transport.name();
         if self.announced {
-            tracing::debug!(
-                host,
-                role,
-                version = API_VERSION,
-                "connected to the control plane"
-            );
+            tracing::debug!(host, role, transport, "connected to the control plane");
         } else {
             self.announced = true;
-            tracing::info!(
-                host,
-                role,
-                version = API_VERSION,
-                "connected to the control plane"
-            );
+            tracing::info!(host, role, transport, "connected to the control plane");
         }
     }
 

@@ -10,8 +10,14 @@ use crate::support::page::Page;
 use crate::support::plane::{Delivered, Plane, WeirPlane};
 use crate::support::sender::{Sender, Session, hex, unhex};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 on_each_plane![sessions_and_nameless_senders_keep_apart];
+
+over_each_transport![
+    frames_of_real_senders_arrive_byte_for_byte("-keep-raw"),
+    the_books_balance_at_every_scrape_while_logs_pass("-rtt", "4ms"),
+];
 
 /// Frames that real senders wrote: name and bytes.
 fn captured() -> Vec<(&'static str, Vec<u8>)> {
@@ -43,11 +49,7 @@ const CAPTURED_SESSIONS: [&str; 3] = [
     "",
 ];
 
-#[tokio::test]
-async fn frames_of_real_senders_arrive_byte_for_byte() {
-    let Some(coderd) = Coderd::start(&["-keep-raw"]) else {
-        return;
-    };
+async fn frames_of_real_senders_arrive_byte_for_byte(coderd: Coderd) {
     frames_of_real_senders_arrive(&coderd).await;
     // Requests of one session may have been joined: what was sent must be the concatenation, in order.
     for session in CAPTURED_SESSIONS {
@@ -63,10 +65,11 @@ async fn frames_of_real_senders_arrive_byte_for_byte() {
 #[tokio::test]
 async fn frames_of_real_senders_arrive_at_our_own_control_plane_too() {
     frames_of_real_senders_arrive(&WeirPlane::start()).await;
+    frames_of_real_senders_arrive(&WeirPlane::over(Transport::Grpc)).await;
 }
 
 async fn frames_of_real_senders_arrive(plane: &impl Plane) {
-    let sidecar = Sidecar::builder(plane.url()).start().await;
+    let sidecar = Sidecar::of(plane).start().await;
     let frames = captured();
     assert_eq!(frames.len(), 7);
     let mut sender = Sender::connect(&sidecar.socket).await;
@@ -122,23 +125,20 @@ fn session_of(request: &[u8]) -> &str {
     }
 }
 
-#[tokio::test]
-async fn the_books_balance_at_every_scrape_while_logs_pass() {
-    let Some(coderd) = Coderd::start(&["-rtt", "4ms"]) else {
-        return;
-    };
+async fn the_books_balance_at_every_scrape_while_logs_pass(coderd: Coderd) {
     the_books_balance(&coderd).await;
 }
 
 #[tokio::test]
 async fn the_books_balance_with_our_own_control_plane_too() {
     the_books_balance(&WeirPlane::start()).await;
+    the_books_balance(&WeirPlane::over(Transport::Grpc)).await;
 }
 
 /// Scrapes in a tight loop, in turn on both addresses, while eight sessions send.
 async fn the_books_balance(plane: &impl Plane) {
     const BATCHES: u64 = 2_000;
-    let sidecar = Sidecar::builder(plane.url())
+    let sidecar = Sidecar::of(plane)
         .flag("--when-full", "block")
         .flag("--block-deadline", "10min")
         .flag("--buffer-max-batches", 300)
@@ -192,7 +192,7 @@ async fn the_books_balance(plane: &impl Plane) {
 }
 
 async fn sessions_and_nameless_senders_keep_apart(plane: impl Plane) {
-    let sidecar = Sidecar::builder(plane.url()).start().await;
+    let sidecar = Sidecar::of(&plane).start().await;
     // Two connections of one session, as when a sender has reconnected, and two of senders without one.
     let nameless = unhex("010000180a16080112060880f2d6ca061a0a0a034745541203782f79");
     let mut session = Session::new("shared");

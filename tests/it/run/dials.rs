@@ -13,6 +13,7 @@ use crate::support::plane::{Plane, WeirPlane};
 use crate::support::proxy::Proxy;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 on_each_plane![a_token_that_is_replaced_in_its_file_is_found];
 
@@ -62,36 +63,43 @@ async fn each_refusal_is_waited_out_and_told_with_its_meaning() {
         outcome,
         says,
     };
-    join_all(
-        [
-            row(status(401), "unauthorized", "the token is not accepted yet"),
-            row(status(403), "unauthorized", "this agent is not allowed in"),
-            row(
-                old,
-                "version",
-                "server is at 2.6, behind requested minor version 2.7",
-            ),
-            row(status(404), "http", "not a coderd, or one too old"),
-            row(status(429), "http", "too many requests"),
-            row(status(503), "http", "in trouble"),
-            row(json!({"kind": "extension_header"}), "http", "extension"),
-            row(
-                json!({"kind": "redirect", "to": "ftp://127.0.0.1/", "status": 307}),
-                "http",
-                "redirected",
-            ),
-        ]
-        .map(is_waited_out),
-    )
-    .await;
+    let over_websocket = [
+        row(status(401), "unauthorized", "the token is not accepted yet"),
+        row(status(403), "unauthorized", "this agent is not allowed in"),
+        row(
+            old,
+            "version",
+            "server is at 2.6, behind requested minor version 2.7",
+        ),
+        row(status(404), "http", "not a coderd, or one too old"),
+        row(status(429), "http", "too many requests"),
+        row(status(503), "http", "in trouble"),
+        row(json!({"kind": "extension_header"}), "http", "extension"),
+        row(
+            json!({"kind": "redirect", "to": "ftp://127.0.0.1/", "status": 307}),
+            "http",
+            "redirected",
+        ),
+    ];
+    join_all(over_websocket.map(|refusal| is_waited_out(Transport::WebSocket, refusal))).await;
+    let code = |code: u32| json!({"kind": "refuse", "code": code});
+    let over_grpc = [
+        row(code(16), "unauthorized", "the token is not accepted yet"),
+        row(code(7), "unauthorized", "this agent is not allowed in"),
+        row(code(4), "timeout", "no answer in time"),
+        row(code(8), "http", "too many requests"),
+        row(code(13), "http", "in trouble"),
+        row(code(14), "http", "in trouble"),
+    ];
+    join_all(over_grpc.map(|refusal| is_waited_out(Transport::Grpc, refusal))).await;
 }
 
-async fn is_waited_out(refusal: Refusal) {
-    let Some(coderd) = Coderd::start(&[]) else {
+async fn is_waited_out(transport: Transport, refusal: Refusal) {
+    let Some(coderd) = Coderd::over(transport, &[]) else {
         return;
     };
     coderd.fault(refusal.fault).await;
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    let sidecar = Sidecar::of(&coderd).start().await;
     waits_then_arrives(&coderd, sidecar, refusal.outcome, async |sidecar| {
         let warning = sidecar.logged(refusal.says).await;
         assert!(warning.contains("WARN"), "{warning}");
@@ -103,18 +111,38 @@ async fn is_waited_out(refusal: Refusal) {
 
 #[tokio::test]
 async fn it_may_start_before_coderd() {
-    it_may_start_before(|address| Coderd::start(&["-listen", address])).await;
+    it_may_start_before(Transport::WebSocket, |address| {
+        Coderd::start(&["-listen", address])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_may_start_before_grpc_go() {
+    it_may_start_before(Transport::Grpc, |address| {
+        Coderd::over(Transport::Grpc, &["-listen-grpc", address])
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn it_may_start_before_our_own_control_plane() {
-    it_may_start_before(|address| Some(WeirPlane::start_with(address, &[]))).await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        it_may_start_before(transport, |address| {
+            Some(WeirPlane::start_with(transport, address, &[]))
+        })
+        .await;
+    }
 }
 
-async fn it_may_start_before<P: Plane>(start: impl FnOnce(&str) -> Option<P>) {
+async fn it_may_start_before<P: Plane>(
+    transport: Transport,
+    start: impl FnOnce(&str) -> Option<P>,
+) {
     let url = nobody();
     let address = format!("127.0.0.1:{}", url.port().unwrap());
-    let sidecar = Sidecar::builder(&url).start().await;
+    let builder = Sidecar::builder(&url).flag("--transport", transport.name());
+    let sidecar = builder.start().await;
     let mut session = Session::new("early");
     let mut sender = Sender::connect(&sidecar.socket).await;
     sender.send(&session.batch()).await;
@@ -131,7 +159,7 @@ async fn it_may_start_before<P: Plane>(start: impl FnOnce(&str) -> Option<P>) {
 }
 
 async fn a_token_that_is_replaced_in_its_file_is_found(plane: impl Plane) {
-    let builder = Sidecar::builder(plane.url()).without("--agent-token");
+    let builder = Sidecar::of(&plane).without("--agent-token");
     let file = builder.path("token");
     std::fs::write(&file, "00000000-0000-4000-8000-000000000000\n").unwrap();
     let sidecar = builder
@@ -173,8 +201,16 @@ async fn tls_with_a_private_authority_through_a_proxy() {
 }
 
 #[tokio::test]
+async fn tls_with_grpc_go_through_a_proxy() {
+    tls_through_a_proxy(|flags| Coderd::over(Transport::Grpc, flags)).await;
+}
+
+#[tokio::test]
 async fn tls_with_our_own_control_plane_through_a_proxy() {
-    tls_through_a_proxy(|flags| Some(WeirPlane::start_with("127.0.0.1:0", flags))).await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        tls_through_a_proxy(|flags| Some(WeirPlane::start_with(transport, "127.0.0.1:0", flags)))
+            .await;
+    }
 }
 
 async fn tls_through_a_proxy<P: Plane>(start: impl FnOnce(&[&str]) -> Option<P>) {
@@ -188,6 +224,7 @@ async fn tls_through_a_proxy<P: Plane>(start: impl FnOnce(&[&str]) -> Option<P>)
     let trusted = files.path().join("trusted.pem");
     let url: Url = "https://coderd.example/".parse().unwrap();
     let sidecar = Sidecar::builder(&url)
+        .flag("--transport", plane.transport().name())
         .variable("HTTPS_PROXY", format!("http://user:pass@{}", proxy.address))
         .variable("SSL_CERT_FILE", trusted.display())
         .start()

@@ -8,6 +8,7 @@ use crate::support::page::Page;
 use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 const SESSIONS: u64 = 16;
 
@@ -20,11 +21,9 @@ fn disasters() -> Vec<Value> {
         .into()
 }
 
-#[tokio::test]
-async fn a_million_logs_outlive_restarts_and_lost_replies() {
-    let Some(mut coderd) = Coderd::start(&[]) else {
-        return;
-    };
+over_each_transport![a_million_logs_outlive_restarts_and_lost_replies];
+
+async fn a_million_logs_outlive_restarts_and_lost_replies(mut coderd: Coderd) {
     let disasters = disasters();
     let strike = async |coderd: &mut Coderd, at: usize| coderd.fault(disasters[at].clone()).await;
     let end = outlive(&mut coderd, 1_000_000, disasters.len(), strike).await;
@@ -42,10 +41,12 @@ async fn a_million_logs_outlive_restarts_and_lost_replies() {
 async fn logs_outlive_five_kills_of_our_own_control_plane() {
     // A build for debugging writes and reads a million lines in half a minute.
     const ALL: u64 = 200_000;
-    let mut plane = WeirPlane::start();
-    let strike = async |plane: &mut WeirPlane, _| plane.restart();
-    let end = outlive(&mut plane, ALL, 5, strike).await;
-    assert_eq!(end.page.dials("connected"), 6);
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        let mut plane = WeirPlane::over(transport);
+        let strike = async |plane: &mut WeirPlane, _| plane.restart();
+        let end = outlive(&mut plane, ALL, 5, strike).await;
+        assert_eq!(end.page.dials("connected"), 6);
+    }
 }
 
 /// What there is to see at the end.
@@ -61,7 +62,7 @@ async fn outlive<P: Plane>(
     disasters: usize,
     mut strike: impl AsyncFnMut(&mut P, usize),
 ) -> End {
-    let sidecar = Sidecar::builder(plane.url())
+    let sidecar = Sidecar::of(plane)
         .flag("--when-full", "block")
         .flag("--block-deadline", "10min")
         .flag("--buffer-max-bytes", "4MiB")

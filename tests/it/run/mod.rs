@@ -3,25 +3,6 @@
 //!
 //! Every page that a test scrapes is checked for the conservation law; see `support::page`.
 
-/// Runs scenarios, which are functions of a [`Plane`](crate::support::plane::Plane), on each control plane.
-macro_rules! on_each_plane {
-    ($($scenario:ident),+ $(,)?) => {$(
-        mod $scenario {
-            #[tokio::test]
-            async fn with_coderd() {
-                if let Some(coderd) = crate::support::coderd::Coderd::start(&[]) {
-                    super::$scenario(coderd).await;
-                }
-            }
-
-            #[tokio::test]
-            async fn with_weir() {
-                super::$scenario(crate::support::plane::WeirPlane::start()).await;
-            }
-        }
-    )+};
-}
-
 mod delivery;
 mod dials;
 mod million;

@@ -18,10 +18,12 @@ on_each_plane![
     logs_older_than_the_limit_expire,
 ];
 
+over_each_transport![at_most_once_repeats_nothing];
+
 /// A sidecar for five batches, and a control plane that lets nobody in.
 async fn closed_door(plane: &mut impl Plane, settings: impl FnOnce(Builder) -> Builder) -> Sidecar {
     plane.turn_away().await;
-    let builder = Sidecar::builder(plane.url()).flag("--buffer-max-batches", 5);
+    let builder = Sidecar::of(plane).flag("--buffer-max-batches", 5);
     settings(builder).start().await
 }
 
@@ -130,12 +132,8 @@ async fn block_gives_up_at_its_deadline(mut plane: impl Plane) {
     assert_eq!(open_door(&mut plane, sidecar, 50).await, first);
 }
 
-#[tokio::test]
-async fn at_most_once_repeats_nothing() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url)
+async fn at_most_once_repeats_nothing(coderd: Coderd) {
+    let sidecar = Sidecar::of(&coderd)
         .flag("--delivery", "at-most-once")
         .start()
         .await;

@@ -11,12 +11,23 @@ use crate::support::page::Page;
 use crate::support::plane::Plane as _;
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 const METHOD: &str = "UpdateStats";
 
-/// Often, and so seldom that no report but the first comes by itself.
+// Reports come often, or so seldom that none but the first comes by itself.
+over_each_transport![
+    every_report_balances_while_logs_pass("-refresh", "1s", "-rtt", "4ms"),
+    reports_go_on_after_the_connection_was_lost("-refresh", "1s"),
+    a_report_without_an_answer_keeps_the_link_for_the_logs("-refresh", "1s"),
+    the_last_report_has_the_final_totals("-refresh", "1h"),
+    the_last_report_names_what_the_stop_has_lost("-refresh", "1h"),
+    who_is_taken_over_leaves_the_series_to_the_other("-refresh", "1h"),
+];
+
 const OFTEN: [&str; 2] = ["-refresh", "1s"];
-const SELDOM: [&str; 2] = ["-refresh", "1h"];
+
+const TRANSPORTS: [Transport; 2] = [Transport::WebSocket, Transport::Grpc];
 
 /// The samples of the latest report, written as on a page.
 fn reported(account: &Value) -> BTreeMap<String, f64> {
@@ -58,6 +69,16 @@ fn reports(account: &Value) -> u64 {
         .unwrap_or_default()
 }
 
+/// How often it was asked when to report: once, and over gRPC by each dial.
+fn asked(account: &Value, transport: Transport) -> u64 {
+    let requests = account["agents"][TOKEN]["stats_requests"].as_u64();
+    let dials = match transport {
+        Transport::WebSocket => 0,
+        Transport::Grpc => account["connections"]["opened"].as_u64().unwrap(),
+    };
+    requests.unwrap() - reports(account) - dials
+}
+
 async fn reports_in_all(coderd: &Coderd, count: u64) -> Value {
     coderd
         .wait_for(&format!("{count} reports"), |account| {
@@ -79,11 +100,17 @@ fn at_rest(page: &Page, agent_metrics: bool) -> BTreeMap<String, f64> {
 
 #[tokio::test]
 async fn totals_at_the_control_plane_are_those_of_the_page() {
+    for transport in TRANSPORTS {
+        totals_are_those_of_the_page(transport).await;
+    }
+}
+
+async fn totals_are_those_of_the_page(transport: Transport) {
     for (setting, agent_metrics) in [("auto", false), ("never", false), ("always", true)] {
-        let Some(coderd) = Coderd::start(&OFTEN) else {
+        let Some(coderd) = Coderd::over(transport, &OFTEN) else {
             return;
         };
-        let sidecar = Sidecar::builder(&coderd.url)
+        let sidecar = Sidecar::of(&coderd)
             .flag("--report-agent-metrics", setting)
             .start()
             .await;
@@ -119,7 +146,7 @@ async fn totals_at_the_control_plane_are_those_of_the_page() {
             assert_eq!(page.count(&refused(reason)), 0, "{reason}");
         }
         let agent = &account["agents"][TOKEN];
-        assert_eq!(agent["stats_requests"], reports(&account) + 1, "asked once");
+        assert_eq!(asked(&account, transport), 1);
         let stats = &agent["last_stats"];
         for absent in [
             "connection_count",
@@ -138,12 +165,8 @@ async fn totals_at_the_control_plane_are_those_of_the_page() {
     }
 }
 
-#[tokio::test]
-async fn every_report_balances_while_logs_pass() {
-    let Some(coderd) = Coderd::start(&[&OFTEN[..], &["-rtt", "4ms"]].concat()) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url)
+async fn every_report_balances_while_logs_pass(coderd: Coderd) {
+    let sidecar = Sidecar::of(&coderd)
         .flag("--report-agent-metrics", "always")
         .flag("--when-full", "block")
         .flag("--block-deadline", "10min")
@@ -181,44 +204,44 @@ async fn every_report_balances_while_logs_pass() {
 
 #[tokio::test]
 async fn reports_that_are_refused_hurt_neither_link_nor_logs() {
-    for (fault, outcome) in [
-        (json!({"kind": "error", "message": "boom"}), "refused"),
-        (json!({"kind": "unimplemented"}), "rejected"),
-    ] {
-        let Some(coderd) = Coderd::start(&OFTEN) else {
-            return;
-        };
-        let sidecar = Sidecar::builder(&coderd.url).start().await;
-        reports_in_all(&coderd, 1).await;
-        let mut armed = fault.clone();
-        (armed["method"], armed["count"]) = (METHOD.into(), 3.into());
-        coderd.fault(armed).await;
-        let mut sender = Sender::connect(&sidecar.socket).await;
-        let mut session = Session::new("s");
-        coderd.struck(fault["kind"].as_str().unwrap(), 3).await;
-        sender.send(&session.batch()).await;
-        sidecar.forwarded(10).await;
-
-        let last = reports(&coderd.account().await);
-        reports_in_all(&coderd, last + 2).await;
-        let page = sidecar.page().await;
-        let attempts = format!("weir_report_attempts_total{{outcome=\"{outcome}\"}}");
-        assert_eq!(page.count(&attempts), 3);
-        assert_eq!(page.dials("connected"), 1);
-        assert_eq!(coderd.delivered("s").await, session.whole());
-        let ended = sidecar.stop_clean().await;
-        let told = ended.log().matches("did not take a report").count();
-        assert_eq!(told, 1, "{}", ended.log());
-        coderd.expect_clean_wire().await;
+    for transport in TRANSPORTS {
+        let refused = json!({"kind": "error", "message": "boom"});
+        hurts_neither_link_nor_logs(transport, refused, "refused").await;
+        let unknown = json!({"kind": "unimplemented"});
+        hurts_neither_link_nor_logs(transport, unknown, "rejected").await;
     }
 }
 
-#[tokio::test]
-async fn reports_go_on_after_the_connection_was_lost() {
-    let Some(coderd) = Coderd::start(&OFTEN) else {
+async fn hurts_neither_link_nor_logs(transport: Transport, fault: Value, outcome: &str) {
+    let Some(coderd) = Coderd::over(transport, &OFTEN) else {
         return;
     };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    let sidecar = Sidecar::of(&coderd).start().await;
+    reports_in_all(&coderd, 1).await;
+    let mut armed = fault.clone();
+    (armed["method"], armed["count"]) = (METHOD.into(), 3.into());
+    coderd.fault(armed).await;
+    let mut sender = Sender::connect(&sidecar.socket).await;
+    let mut session = Session::new("s");
+    coderd.struck(fault["kind"].as_str().unwrap(), 3).await;
+    sender.send(&session.batch()).await;
+    sidecar.forwarded(10).await;
+
+    let last = reports(&coderd.account().await);
+    reports_in_all(&coderd, last + 2).await;
+    let page = sidecar.page().await;
+    let attempts = format!("weir_report_attempts_total{{outcome=\"{outcome}\"}}");
+    assert_eq!(page.count(&attempts), 3);
+    assert_eq!(page.dials("connected"), 1);
+    assert_eq!(coderd.delivered("s").await, session.whole());
+    let ended = sidecar.stop_clean().await;
+    let told = ended.log().matches("did not take a report").count();
+    assert_eq!(told, 1, "{}", ended.log());
+    coderd.expect_clean_wire().await;
+}
+
+async fn reports_go_on_after_the_connection_was_lost(coderd: Coderd) {
+    let sidecar = Sidecar::of(&coderd).start().await;
     for (dials, fault) in [
         (2, json!({"kind": "rst"})),
         (3, json!({"kind": "restart", "down_ms": 1_500})),
@@ -234,20 +257,14 @@ async fn reports_go_on_after_the_connection_was_lost() {
             .await;
         reports_in_all(&coderd, before + 3).await;
     }
-    let agent = &coderd.account().await["agents"][TOKEN];
-    let asked =
-        agent["stats_requests"].as_u64().unwrap() - agent["stats_reports"].as_u64().unwrap();
-    assert_eq!(asked, 1, "how often is asked but once");
+    let account = coderd.account().await;
+    assert_eq!(asked(&account, coderd.transport), 1);
     sidecar.stop_clean().await;
     coderd.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn a_report_without_an_answer_keeps_the_link_for_the_logs() {
-    let Some(coderd) = Coderd::start(&OFTEN) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+async fn a_report_without_an_answer_keeps_the_link_for_the_logs(coderd: Coderd) {
+    let sidecar = Sidecar::of(&coderd).start().await;
     reports_in_all(&coderd, 1).await;
     let silent = json!({"kind": "no_reply", "method": METHOD, "count": 1});
     coderd.fault(silent).await;
@@ -267,12 +284,8 @@ async fn a_report_without_an_answer_keeps_the_link_for_the_logs() {
     coderd.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn the_last_report_has_the_final_totals() {
-    let Some(coderd) = Coderd::start(&SELDOM) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+async fn the_last_report_has_the_final_totals(coderd: Coderd) {
+    let sidecar = Sidecar::of(&coderd).start().await;
     reports_in_all(&coderd, 1).await;
     let mut session = Session::new("s");
     let mut sender = Sender::connect(&sidecar.socket).await;
@@ -291,12 +304,8 @@ async fn the_last_report_has_the_final_totals() {
     coderd.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn the_last_report_names_what_the_stop_has_lost() {
-    let Some(coderd) = Coderd::start(&SELDOM) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url)
+async fn the_last_report_names_what_the_stop_has_lost(coderd: Coderd) {
+    let sidecar = Sidecar::of(&coderd)
         .flag("--drain-timeout", "100ms")
         .start()
         .await;
@@ -327,21 +336,13 @@ async fn a_stop_without_a_control_plane_reports_to_nobody() {
     sidecar.stop_clean().await;
 }
 
-#[tokio::test]
-async fn who_is_taken_over_leaves_the_series_to_the_other() {
-    let Some(coderd) = Coderd::start(&SELDOM) else {
-        return;
-    };
-    let old = Sidecar::builder(&coderd.url).start().await;
+async fn who_is_taken_over_leaves_the_series_to_the_other(coderd: Coderd) {
+    let old = Sidecar::of(&coderd).start().await;
     let mut sender = Sender::connect(&old.socket).await;
     sender.send(&Session::new("s").batch()).await;
     old.forwarded(10).await;
     reports_in_all(&coderd, 1).await;
-    let new = old
-        .beside(&coderd.url)
-        .flag("--take-over", true)
-        .start()
-        .await;
+    let new = old.beside(&coderd).flag("--take-over", true).start().await;
     reports_in_all(&coderd, 2).await;
     drop(sender);
     let ended = old.end().await;
@@ -354,8 +355,15 @@ async fn who_is_taken_over_leaves_the_series_to_the_other() {
 
 #[tokio::test]
 async fn our_own_control_plane_takes_reports() {
+    for transport in TRANSPORTS {
+        is_reported_to_our_own(transport).await;
+    }
+}
+
+async fn is_reported_to_our_own(transport: Transport) {
     let control = ControlPlane::start(&["--agent-stats-refresh-interval", "1s"]);
     let sidecar = Sidecar::builder(&control.url.parse().unwrap())
+        .flag("--transport", transport.name())
         .start()
         .await;
     let answered = "weir_control_rpcs_total{method=\"UpdateStats\",outcome=\"ok\"}";

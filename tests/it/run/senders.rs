@@ -7,6 +7,7 @@ use crate::support::coderd::Coderd;
 use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session, unhex};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 on_each_plane![hostile_frames_cost_only_their_sender];
 
@@ -47,7 +48,7 @@ fn hostile() -> Vec<Hostile> {
 }
 
 async fn hostile_frames_cost_only_their_sender(plane: impl Plane) {
-    let sidecar = Sidecar::builder(plane.url()).start().await;
+    let sidecar = Sidecar::of(&plane).start().await;
     let mut friend = Sender::connect(&sidecar.socket).await;
     let mut session = Session::new("friend");
     let mut seen = std::collections::HashMap::new();
@@ -114,8 +115,11 @@ async fn hostile_frames_cost_only_their_sender(plane: impl Plane) {
 #[tokio::test]
 async fn ten_thousand_senders_are_served() {
     ten_thousand_senders(WeirPlane::start()).await;
-    if let Some(coderd) = Coderd::start(&[]) {
-        ten_thousand_senders(coderd).await;
+    ten_thousand_senders(WeirPlane::over(Transport::Grpc)).await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        if let Some(coderd) = Coderd::over(transport, &[]) {
+            ten_thousand_senders(coderd).await;
+        }
     }
 }
 
@@ -126,7 +130,7 @@ async fn ten_thousand_senders(plane: impl Plane) {
         limit.is_none_or(|limit| limit > SENDERS + 500),
         "the test needs more descriptors"
     );
-    let sidecar = Sidecar::builder(plane.url())
+    let sidecar = Sidecar::of(&plane)
         .flag("--when-full", "block")
         .flag("--block-deadline", "10min")
         .start()

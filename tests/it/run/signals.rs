@@ -7,6 +7,7 @@ use crate::support::coderd::{Coderd, TOKEN};
 use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
 
 on_each_plane![sighup_without_a_change_keeps_the_connection,];
 
@@ -39,25 +40,38 @@ async fn sigusr1_logs_the_balance() {
 
 #[tokio::test]
 async fn sighup_moves_to_another_control_plane() {
-    if let (Some(old), Some(new)) = (Coderd::start(&[]), Coderd::start(&[])) {
-        sighup_moves(old, new).await;
+    let grpc = || Coderd::over(Transport::Grpc, &[]);
+    for (old, new) in [
+        (Coderd::start(&[]), Coderd::start(&[])),
+        (grpc(), grpc()),
+        // The transport may change with the control plane.
+        (Coderd::start(&[]), grpc()),
+        (grpc(), Coderd::start(&[])),
+    ] {
+        if let (Some(old), Some(new)) = (old, new) {
+            sighup_moves(old, new).await;
+        }
     }
     sighup_moves(WeirPlane::start(), WeirPlane::start()).await;
+    sighup_moves(WeirPlane::start(), WeirPlane::over(Transport::Grpc)).await;
 }
 
 async fn sighup_moves(old: impl Plane, new: impl Plane) {
-    let builder = Sidecar::builder(old.url())
+    let builder = Sidecar::of(&old)
         .without("--agent-url")
+        .without("--transport")
         .without("--agent-token");
     let file = builder.path("weir.toml");
     let token = builder.path("token");
     std::fs::write(&token, TOKEN).unwrap();
-    let configure = |url: &str| {
-        let token = token.display();
-        let text = format!("agent_url = \"{url}\"\nagent_token_file = \"{token}\"\n");
+    let configure = |url: &str, transport: Transport| {
+        let (token, transport) = (token.display(), transport.name());
+        let text = format!(
+            "agent_url = \"{url}\"\ntransport = \"{transport}\"\nagent_token_file = \"{token}\"\n"
+        );
         std::fs::write(&file, text).unwrap();
     };
-    configure(old.url().as_str());
+    configure(old.url().as_str(), old.transport());
     let sidecar = builder.flag("--config", file.display()).start().await;
     let mut sender = Sender::connect(&sidecar.socket).await;
     let mut session = Session::new("first");
@@ -65,7 +79,7 @@ async fn sighup_moves(old: impl Plane, new: impl Plane) {
     sidecar.forwarded(10).await;
     assert_eq!(old.delivered("first").await, session.whole());
 
-    configure("not a URL");
+    configure("not a URL", old.transport());
     sidecar.signal(Signal::HUP);
     sidecar
         .logged("not reloaded, the configuration is at fault")
@@ -75,7 +89,7 @@ async fn sighup_moves(old: impl Plane, new: impl Plane) {
     sidecar.forwarded(20).await;
     assert_eq!(old.delivered("second").await, session.whole());
 
-    configure(new.url().as_str());
+    configure(new.url().as_str(), new.transport());
     sidecar.signal(Signal::HUP);
     sidecar.logged("dialling anew").await;
     let mut session = Session::new("third");
@@ -89,7 +103,7 @@ async fn sighup_moves(old: impl Plane, new: impl Plane) {
 }
 
 async fn sighup_without_a_change_keeps_the_connection(plane: impl Plane) {
-    let sidecar = Sidecar::builder(plane.url()).start().await;
+    let sidecar = Sidecar::of(&plane).start().await;
     sidecar.connected().await;
     sidecar.signal(Signal::HUP);
     sidecar

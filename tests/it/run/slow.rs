@@ -13,31 +13,52 @@ use crate::support::coderd::Coderd;
 use crate::support::plane::Plane as _;
 use crate::support::sender::{Sender, Session, unhex};
 use crate::support::sidecar::Sidecar;
+use weir::upstream::Transport;
+
+/// grpc-go's own policy of pings, which every answer begins anew; so there are to be none.
+const FORBIDDING: [&str; 4] = ["-ping-interval", "0", "-refresh", "1h"];
 
 #[tokio::test]
 async fn limits_of_time_hold() {
-    let (Some(first), Some(second), Some(third), Some(fourth), Some(fifth)) = (
-        Coderd::start(&[]),
-        Coderd::start(&[]),
-        Coderd::start(&[]),
-        Coderd::start(&[]),
-        Coderd::start(&[]),
-    ) else {
-        return;
+    let start = |transport| Coderd::over(transport, &[]);
+    let each = async |transport| {
+        let (Some(first), Some(second), Some(third), Some(fourth)) = (
+            start(transport),
+            start(transport),
+            start(transport),
+            start(transport),
+        ) else {
+            return;
+        };
+        tokio::join!(
+            a_silent_connection_is_given_up(first),
+            a_call_without_an_answer_is_made_again(second),
+            a_dial_without_an_answer_is_made_again(third),
+            a_sidecar_at_rest_rests(fourth),
+        );
+    };
+    let forbidden_pings = async {
+        if let Some(server) = Coderd::over(Transport::Grpc, &FORBIDDING) {
+            pings_that_a_server_forbids_cost_nothing(server).await;
+        }
+    };
+    let slow_frames = async {
+        if let Some(coderd) = Coderd::start(&[]) {
+            frames_may_come_a_byte_a_second(coderd).await;
+        }
     };
     tokio::join!(
-        a_silent_connection_is_given_up(first),
-        a_call_without_an_answer_is_made_again(second),
-        a_dial_without_an_answer_is_made_again(third),
-        frames_may_come_a_byte_a_second(fourth),
-        a_sidecar_at_rest_rests(fifth),
+        each(Transport::WebSocket),
+        each(Transport::Grpc),
+        forbidden_pings,
+        slow_frames,
         a_scrape_address_that_is_taken_is_awaited(),
     );
 }
 
 /// The path is cut without a word: a dead link is known after 20 s, not after the 30 s of a call.
 async fn a_silent_connection_is_given_up(coderd: Coderd) {
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    let sidecar = Sidecar::of(&coderd).start().await;
     let mut sender = Sender::connect(&sidecar.socket).await;
     let mut session = Session::new("s");
     sender.send(&session.batch()).await;
@@ -68,7 +89,7 @@ async fn a_silent_connection_is_given_up(coderd: Coderd) {
 
 /// The connection answers pings, the call is never answered.
 async fn a_call_without_an_answer_is_made_again(coderd: Coderd) {
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    let sidecar = Sidecar::of(&coderd).start().await;
     let mut sender = Sender::connect(&sidecar.socket).await;
     let (mut stuck, mut other) = (Session::new("stuck"), Session::new("other"));
     coderd
@@ -96,10 +117,35 @@ async fn a_call_without_an_answer_is_made_again(coderd: Coderd) {
     coderd.expect_clean_wire().await;
 }
 
+/// grpc-go itself ends a connection for its third ping within minutes.
+async fn pings_that_a_server_forbids_cost_nothing(server: Coderd) {
+    let sidecar = Sidecar::of(&server).start().await;
+    sidecar.connected().await;
+    let page = sidecar
+        .wait_for("the end of the connection, and another", |page| {
+            page.dials("connected") == 2 && page.count("weir_upstream_connected") == 1
+        })
+        .await;
+    assert_eq!(page.attempts("retry"), 0);
+    sidecar.logged("excessive load").await;
+    let account = server.account().await;
+    let violations = account["violations"].as_array().unwrap();
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    assert_eq!(violations[0]["detail"], "ENHANCE_YOUR_CALM too_many_pings");
+    let mut session = Session::new("s");
+    Sender::connect(&sidecar.socket)
+        .await
+        .send(&session.batch())
+        .await;
+    sidecar.forwarded(10).await;
+    assert_eq!(server.delivered("s").await, session.whole());
+    sidecar.stop_clean().await;
+}
+
 /// A TCP connection is accepted, and nothing more.
 async fn a_dial_without_an_answer_is_made_again(coderd: Coderd) {
     coderd.fault(json!({"kind": "half_open"})).await;
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    let sidecar = Sidecar::of(&coderd).start().await;
     let mut session = Session::new("s");
     Sender::connect(&sidecar.socket)
         .await
@@ -117,7 +163,7 @@ async fn a_dial_without_an_answer_is_made_again(coderd: Coderd) {
 
 /// A hundred senders that need seconds for a frame, and one that does not.
 async fn frames_may_come_a_byte_a_second(coderd: Coderd) {
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    let sidecar = Sidecar::of(&coderd).start().await;
     // A request with one log in which nothing is set.
     let frame = unhex("010000020a00");
     let mut slow = Vec::new();
@@ -148,7 +194,7 @@ async fn frames_may_come_a_byte_a_second(coderd: Coderd) {
 /// Connected, with senders that say nothing: the state in which it spends its life.
 async fn a_sidecar_at_rest_rests(coderd: Coderd) {
     const SPAN: Duration = Duration::from_secs(15);
-    let sidecar = Sidecar::builder(&coderd.url).start().await;
+    let sidecar = Sidecar::of(&coderd).start().await;
     let mut senders = Vec::new();
     for _ in 0..10 {
         let mut sender = Sender::connect(&sidecar.socket).await;

@@ -30,11 +30,11 @@ fn with_socket(path: &Path) -> Builder {
 }
 
 async fn a_second_instance_is_refused_and_costs_the_first_nothing(plane: impl Plane) {
-    let first = Sidecar::builder(plane.url()).start().await;
+    let first = Sidecar::of(&plane).start().await;
     let mut session = Session::new("s");
     let mut sender = Sender::connect(&first.socket).await;
     sender.send(&session.batch()).await;
-    refused(first.beside(plane.url()), 1, "another instance holds it").await;
+    refused(first.beside(&plane), 1, "another instance holds it").await;
     sender.send(&session.batch()).await;
     Sender::connect(&first.socket)
         .await
@@ -46,12 +46,12 @@ async fn a_second_instance_is_refused_and_costs_the_first_nothing(plane: impl Pl
 }
 
 async fn a_path_is_taken_over_without_a_loss(plane: impl Plane) {
-    let first = Sidecar::builder(plane.url()).start().await;
+    let first = Sidecar::of(&plane).start().await;
     let (mut old, mut new) = (Session::new("old"), Session::new("new"));
     let mut sender = Sender::connect(&first.socket).await;
     sender.send(&old.batch()).await;
     let second = first
-        .beside(plane.url())
+        .beside(&plane)
         .flag("--take-over", true)
         .flag(
             "--api-socket",
@@ -82,8 +82,8 @@ async fn a_path_is_taken_over_without_a_loss(plane: impl Plane) {
 }
 
 async fn a_restart_finds_its_own_path_again(plane: impl Plane) {
-    let first = Sidecar::builder(plane.url()).start().await;
-    let again = first.beside(plane.url());
+    let first = Sidecar::of(&plane).start().await;
+    let again = first.beside(&plane);
     let socket = first.socket.clone();
     first.stop_clean().await;
     // A sender that looks for it now keeps auditing on.

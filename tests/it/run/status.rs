@@ -10,7 +10,7 @@ use crate::support::sidecar::{Sidecar, status};
 on_each_plane![status_tells_what_the_contract_names,];
 
 async fn status_tells_what_the_contract_names(plane: impl Plane) {
-    let sidecar = Sidecar::builder(plane.url()).start().await;
+    let sidecar = Sidecar::of(&plane).start().await;
     let mut sender = Sender::connect(&sidecar.socket).await;
     sender.send(&Session::new("s").batch()).await;
     // A status that tells of five and three logs which the sender has lost.

@@ -8,8 +8,13 @@ use crate::support::coderd::Coderd;
 use crate::support::plane::{Plane, WeirPlane};
 use crate::support::sender::{Sender, Session};
 use crate::support::sidecar::{Ended, Sidecar};
+use weir::upstream::Transport;
 
 on_each_plane![who_waits_in_the_backlog_at_a_stop_is_heard,];
+
+over_each_transport![what_was_written_before_a_stop_under_load_arrives(
+    "-rtt", "2ms"
+)];
 
 fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
     assert_eq!(ended.code(), Some(3), "{}", ended.log());
@@ -22,15 +27,17 @@ fn assert_lost(ended: &Ended, logs: u64, batches: u64) {
 #[tokio::test]
 async fn a_stop_delivers_what_is_held() {
     delivers_what_is_held(&WeirPlane::start()).await;
-    let Some(coderd) = Coderd::start(&["-rtt", "40ms"]) else {
-        return;
-    };
-    delivers_what_is_held(&coderd).await;
+    delivers_what_is_held(&WeirPlane::over(Transport::Grpc)).await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        if let Some(coderd) = Coderd::over(transport, &["-rtt", "40ms"]) {
+            delivers_what_is_held(&coderd).await;
+        }
+    }
 }
 
 async fn delivers_what_is_held(plane: &impl Plane) {
     for signal in [Signal::TERM, Signal::INT] {
-        let sidecar = Sidecar::builder(plane.url()).start().await;
+        let sidecar = Sidecar::of(plane).start().await;
         let mut session = Session::new(&format!("{signal:?}"));
         let mut sender = Sender::connect(&sidecar.socket).await;
         for _ in 0..200 {
@@ -97,7 +104,7 @@ async fn a_stop_that_has_nothing_to_deliver_waits_for_nobody() {
 }
 
 async fn who_waits_in_the_backlog_at_a_stop_is_heard(plane: impl Plane) {
-    let sidecar = Sidecar::builder(plane.url()).start().await;
+    let sidecar = Sidecar::of(&plane).start().await;
     sidecar.connected().await;
     // Nothing is accepted before it is to stop.
     sidecar.signal(Signal::STOP);
@@ -118,12 +125,8 @@ async fn who_waits_in_the_backlog_at_a_stop_is_heard(plane: impl Plane) {
     }
 }
 
-#[tokio::test]
-async fn what_was_written_before_a_stop_under_load_arrives() {
-    let Some(coderd) = Coderd::start(&["-rtt", "2ms"]) else {
-        return;
-    };
-    let sidecar = Sidecar::builder(&coderd.url)
+async fn what_was_written_before_a_stop_under_load_arrives(coderd: Coderd) {
+    let sidecar = Sidecar::of(&coderd)
         .flag("--when-full", "block")
         .flag("--drain-timeout", "10min")
         .start()

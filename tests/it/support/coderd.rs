@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use url::Url;
+use weir::upstream::Transport;
 
 use super::http::exchange;
 use super::plane::{Delivered, Plane};
@@ -23,12 +24,20 @@ pub struct Coderd {
     child: Child,
     /// Where agents dial.
     pub url: Url,
+    /// What they speak there.
+    pub transport: Transport,
     control: String,
 }
 
 impl Coderd {
-    /// Starts one. `None`, with a line saying so, when Go is not installed and tests may go without it.
+    /// Starts one for agents that come over WebSocket. `None`, with a line saying so, when Go is not installed and
+    /// tests may go without it.
     pub fn start(args: &[&str]) -> Option<Self> {
+        Self::over(Transport::WebSocket, args)
+    }
+
+    /// Starts one for agents that come over that transport, likewise. It serves the other one too.
+    pub fn over(transport: Transport, args: &[&str]) -> Option<Self> {
         let program = program("coderd")?;
         let mut child = Command::new(program)
             .args(args)
@@ -51,7 +60,13 @@ impl Coderd {
         let control = field("control").trim_start_matches("http://").to_owned();
         Some(Self {
             child,
-            url: field("url").parse().expect("a URL"),
+            url: field(match transport {
+                Transport::WebSocket => "url",
+                Transport::Grpc => "grpc",
+            })
+            .parse()
+            .expect("a URL"),
+            transport,
             control,
         })
     }
@@ -138,6 +153,10 @@ impl Coderd {
 impl Plane for Coderd {
     fn url(&self) -> &Url {
         &self.url
+    }
+
+    fn transport(&self) -> Transport {
+        self.transport
     }
 
     async fn turn_away(&mut self) {

@@ -4,6 +4,8 @@ pub mod agent;
 pub mod certificates;
 pub mod coderd;
 pub mod control;
+#[macro_use]
+pub mod each;
 pub mod exporter;
 pub mod http;
 #[expect(

@@ -14,12 +14,16 @@ use url::Url;
 use super::coderd::TOKEN;
 use super::control::ControlPlane;
 use super::sender::{hex, message};
+use weir::upstream::Transport;
 use weir::wire::boundary::encode::LogEntry;
 
 /// A control plane that accounts for what it receives.
 pub trait Plane {
     /// Where agents dial.
     fn url(&self) -> &Url;
+
+    /// What they speak there.
+    fn transport(&self) -> Transport;
 
     /// Refuses every dial from now on.
     async fn turn_away(&mut self);
@@ -59,6 +63,7 @@ pub struct Delivered {
 #[derive(Debug)]
 pub struct WeirPlane {
     url: Url,
+    transport: Transport,
     /// `None` between the end of one and the start of the next.
     control: Option<ControlPlane>,
     directory: TempDir,
@@ -68,13 +73,18 @@ pub struct WeirPlane {
 }
 
 impl WeirPlane {
-    /// Starts one.
+    /// Starts one for agents that come over WebSocket.
     pub fn start() -> Self {
-        Self::start_with("127.0.0.1:0", &[])
+        Self::over(Transport::WebSocket)
+    }
+
+    /// Starts one for agents that come over that transport. It serves the other one too, at the same port.
+    pub fn over(transport: Transport) -> Self {
+        Self::start_with(transport, "127.0.0.1:0", &[])
     }
 
     /// Starts one that listens there, with these flags.
-    pub fn start_with(listen: &str, flags: &[&str]) -> Self {
+    pub fn start_with(transport: Transport, listen: &str, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let lines = directory.path().join(LINES);
         let output = ["--boundary-log-output", lines.to_str().expect("text")];
@@ -83,6 +93,7 @@ impl WeirPlane {
             ControlPlane::start_at(listen, &[&["--agent-token", TOKEN], &*flags].concat());
         Self {
             url: control.url.parse().expect("a URL"),
+            transport,
             control: Some(control),
             flags: flags.into_iter().map(str::to_owned).collect(),
             directory,
@@ -192,6 +203,10 @@ impl Reading {
 impl Plane for WeirPlane {
     fn url(&self) -> &Url {
         &self.url
+    }
+
+    fn transport(&self) -> Transport {
+        self.transport
     }
 
     async fn turn_away(&mut self) {

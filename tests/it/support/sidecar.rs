@@ -15,6 +15,7 @@ use url::Url;
 use super::coderd::TOKEN;
 use super::http::exchange;
 use super::page::Page;
+use super::plane::Plane;
 use super::wait::wait_for;
 
 /// What `weir run` is started with.
@@ -135,11 +136,16 @@ impl Sidecar {
         .flag("--retry-max", "100ms")
     }
 
+    /// A sidecar for a control plane, as [`Self::builder`] makes one.
+    pub fn of(plane: &impl Plane) -> Builder {
+        Self::builder(plane.url()).flag("--transport", plane.transport().name())
+    }
+
     /// Settings for another sidecar in the same directory.
-    pub fn beside(&self, url: &Url) -> Builder {
+    pub fn beside(&self, plane: &impl Plane) -> Builder {
         Builder {
             directory: Arc::clone(&self.directory),
-            ..Self::builder(url)
+            ..Self::of(plane)
         }
         .flag("--boundary-log-proxy-socket-path", self.socket.display())
     }

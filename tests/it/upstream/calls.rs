@@ -4,7 +4,15 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::coderd::Coderd;
+
+over_each_transport![
+    requests_arrive_byte_for_byte_and_the_close_is_clean("-keep-raw"),
+    many_calls_go_side_by_side_on_one_connection,
+    an_abandoned_call_is_cancelled_and_costs_only_itself,
+    each_fault_of_a_call_is_seen_as_what_it_is,
+    bytes_that_a_real_coderd_would_not_decode_are_refused,
+    a_connection_that_the_server_ends_is_dialled_again,
+];
 
 const METHOD: &str = "ReportBoundaryLogs";
 
@@ -19,12 +27,8 @@ fn holds_only(account: &Value, number: u64) -> bool {
     connections["opened"] == number && connections["closed"] == number - 1
 }
 
-#[tokio::test]
-async fn requests_arrive_byte_for_byte_and_the_close_is_clean() {
-    let Some(coderd) = Coderd::start(&["-keep-raw"]) else {
-        return;
-    };
-    let link = Link::start(settings(&coderd.url));
+async fn requests_arrive_byte_for_byte_and_the_close_is_clean(coderd: Coderd) {
+    let link = Link::start(settings(&coderd));
     let bodies = [
         vec![request("small", 0..1, 10)],
         vec![request("empty", 0..0, 0)],
@@ -56,12 +60,8 @@ async fn requests_arrive_byte_for_byte_and_the_close_is_clean() {
     coderd.expect_clean_wire().await;
 }
 
-#[tokio::test]
-async fn many_calls_go_side_by_side_on_one_connection() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let link = Link::start(settings(&coderd.url));
+async fn many_calls_go_side_by_side_on_one_connection(coderd: Coderd) {
+    let link = Link::start(settings(&coderd));
     link.connected().await;
     // Several times as many as may be under way at once, of the size that fills a window.
     let calls = join_all((0..300).map(|at| {
@@ -86,12 +86,8 @@ async fn many_calls_go_side_by_side_on_one_connection() {
     link.stop().await;
 }
 
-#[tokio::test]
-async fn an_abandoned_call_is_cancelled_and_costs_only_itself() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let link = Link::start(settings(&coderd.url));
+async fn an_abandoned_call_is_cancelled_and_costs_only_itself(coderd: Coderd) {
+    let link = Link::start(settings(&coderd));
     link.accepted(&[request("before", 0..1, 10)]).await;
     coderd
         .fault(json!({"kind": "no_reply", "method": METHOD}))
@@ -120,8 +116,7 @@ struct Case {
     redial: bool,
 }
 
-#[tokio::test]
-async fn each_fault_of_a_call_is_seen_as_what_it_is() {
+async fn each_fault_of_a_call_is_seen_as_what_it_is(coderd: Coderd) {
     let accepted = |outcome: &Outcome| matches!(outcome, Outcome::Accepted(_));
     let refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
     let rejected = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(_));
@@ -131,23 +126,18 @@ async fn each_fault_of_a_call_is_seen_as_what_it_is() {
         expected,
         redial,
     };
-    let cases = [
+    let mut cases = vec![
         case(
             json!({"kind": "error", "code": 0, "message": "boom"}),
             refused,
             false,
         ),
         case(
-            json!({"kind": "error", "code": 7, "message": "\u{1}no\n"}),
+            json!({"kind": "error", "code": 9, "message": "\u{1}no\n"}),
             refused,
             false,
         ),
         case(json!({"kind": "unimplemented"}), rejected, false),
-        case(
-            json!({"kind": "error", "message": "protocol error: unknown rpc: \"/x\""}),
-            rejected,
-            false,
-        ),
         case(json!({"kind": "delay", "ms": 50}), accepted, false),
         case(json!({"kind": "close_before"}), ambiguous, true),
         case(json!({"kind": "close_after"}), ambiguous, true),
@@ -160,10 +150,23 @@ async fn each_fault_of_a_call_is_seen_as_what_it_is() {
         ),
         case(json!({"kind": "stream_reset"}), ambiguous, true),
     ];
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let link = Link::start(settings(&coderd.url));
+    match coderd.transport {
+        Transport::WebSocket => cases.push(case(
+            json!({"kind": "error", "message": "protocol error: unknown rpc: \"/x\""}),
+            rejected,
+            false,
+        )),
+        Transport::Grpc => {
+            let retry = |outcome: &Outcome| matches!(outcome, Outcome::Retry(_));
+            cases.extend([
+                case(json!({"kind": "refuse_stream"}), retry, true),
+                case(json!({"kind": "leave_out"}), retry, true),
+                case(json!({"kind": "error", "code": 16}), retry, true),
+                case(json!({"kind": "error", "code": 14}), ambiguous, true),
+            ]);
+        }
+    }
+    let link = Link::start(settings(&coderd));
     for (
         at,
         Case {
@@ -196,12 +199,8 @@ async fn each_fault_of_a_call_is_seen_as_what_it_is() {
     link.stop().await;
 }
 
-#[tokio::test]
-async fn bytes_that_a_real_coderd_would_not_decode_are_refused() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let link = Link::start(settings(&coderd.url));
+async fn bytes_that_a_real_coderd_would_not_decode_are_refused(coderd: Coderd) {
+    let link = Link::start(settings(&coderd));
     link.connected().await;
     let outcome = link.call(&[Bytes::from_static(b"\x12\x01\xff")]).await;
     assert!(
@@ -218,25 +217,27 @@ async fn bytes_that_a_real_coderd_would_not_decode_are_refused() {
     link.stop().await;
 }
 
-#[tokio::test]
-async fn a_connection_that_the_server_ends_is_dialled_again() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let link = Link::start(settings(&coderd.url));
+async fn a_connection_that_the_server_ends_is_dialled_again(coderd: Coderd) {
+    let link = Link::start(settings(&coderd));
     link.connected().await;
-    for (at, fault) in [
+    let special = match coderd.transport {
+        Transport::WebSocket => vec![
+            json!({"kind": "text_frame"}),
+            json!({"kind": "close_ws", "code": 1000}),
+            json!({"kind": "close_ws", "code": 1001}),
+            json!({"kind": "close_ws", "code": 1011}),
+        ],
+        Transport::Grpc => vec![
+            json!({"kind": "goaway", "code": 2}),
+            json!({"kind": "goaway", "code": 11}),
+        ],
+    };
+    let common = [
         json!({"kind": "rst"}),
         json!({"kind": "goaway"}),
-        json!({"kind": "text_frame"}),
-        json!({"kind": "close_ws", "code": 1000}),
-        json!({"kind": "close_ws", "code": 1001}),
-        json!({"kind": "close_ws", "code": 1011}),
         json!({"kind": "restart", "down_ms": 50}),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    for (at, fault) in common.into_iter().chain(special).enumerate() {
         let before = link.dials(DialOutcome::Connected);
         assert_eq!(before, at as u64 + 1);
         coderd
@@ -259,11 +260,20 @@ async fn a_connection_that_the_server_ends_is_dialled_again() {
 
 #[tokio::test]
 async fn calls_under_way_when_the_server_goes_away_are_ambiguous() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let link = Link::start(settings(&coderd.url));
-    for (at, fault) in (1..).zip(["rst", "goaway"]) {
+    // What a GOAWAY of HTTP/2 means for them is a test of its own.
+    for (transport, faults) in [
+        (Transport::WebSocket, &["rst", "goaway"][..]),
+        (Transport::Grpc, &["rst"]),
+    ] {
+        if let Some(coderd) = Coderd::over(transport, &[]) {
+            are_ambiguous(coderd, faults).await;
+        }
+    }
+}
+
+async fn are_ambiguous(coderd: Coderd, faults: &[&str]) {
+    let link = Link::start(settings(&coderd));
+    for (at, fault) in (1..).zip(faults) {
         link.connected().await;
         coderd
             .fault(json!({"kind": "no_reply", "method": METHOD, "count": 1}))
@@ -289,21 +299,28 @@ async fn calls_under_way_when_the_server_goes_away_are_ambiguous() {
 
 #[tokio::test]
 async fn odd_but_legal_servers_are_served() {
-    for fault in [
-        json!({"kind": "zero_messages"}),
-        json!({"kind": "fragments"}),
-        json!({"kind": "slow_read", "bytes_per_second": 2_000_000}),
-        json!({"kind": "ws_ping"}),
+    let slow = json!({"kind": "slow_read", "bytes_per_second": 2_000_000});
+    for (transport, fault) in [
+        (Transport::WebSocket, json!({"kind": "zero_messages"})),
+        (Transport::WebSocket, json!({"kind": "fragments"})),
+        (Transport::WebSocket, json!({"kind": "ws_ping"})),
+        (Transport::WebSocket, slow.clone()),
+        (Transport::Grpc, json!({"kind": "odd_frames"})),
+        (Transport::Grpc, slow),
     ] {
-        let Some(coderd) = Coderd::start(&[]) else {
+        let Some(coderd) = Coderd::over(transport, &[]) else {
             return;
         };
-        if matches!(fault["kind"].as_str(), Some("zero_messages" | "fragments")) {
+        let armed = matches!(
+            fault["kind"].as_str(),
+            Some("zero_messages" | "fragments" | "odd_frames")
+        );
+        if armed {
             coderd.fault(fault.clone()).await;
         }
-        let link = Link::start(settings(&coderd.url));
+        let link = Link::start(settings(&coderd));
         link.connected().await;
-        if matches!(fault["kind"].as_str(), Some("slow_read" | "ws_ping")) {
+        if !armed {
             coderd.fault(fault.clone()).await;
         }
         for at in 0..5 {
@@ -320,9 +337,12 @@ async fn odd_but_legal_servers_are_served() {
 
 #[tokio::test]
 async fn without_a_connection_a_call_is_to_be_tried_again() {
-    let link = Link::start(settings(&"http://127.0.0.1:1".parse().unwrap()));
-    link.dialled(DialOutcome::Unreachable).await;
-    let outcome = link.call(&[request("none", 0..1, 10)]).await;
-    assert_eq!(outcome, Outcome::Retry("not connected".to_owned()));
-    link.stop().await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        let nobody = "http://127.0.0.1:1".parse().unwrap();
+        let link = Link::start(settings_for(&nobody, transport));
+        link.dialled(DialOutcome::Unreachable).await;
+        let outcome = link.call(&[request("none", 0..1, 10)]).await;
+        assert_eq!(outcome, Outcome::Retry("not connected".to_owned()));
+        link.stop().await;
+    }
 }

@@ -1,6 +1,7 @@
 //! What a dial comes to, for everything that stands between here and the control plane.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
@@ -9,8 +10,14 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::support::certificates::Certificates;
-use crate::support::coderd::Coderd;
 use crate::support::proxy::Proxy;
+
+over_each_transport![
+    a_token_is_read_again_when_it_was_refused_and_on_reload_only,
+    a_reload_ends_a_long_wait,
+    a_token_that_cannot_be_read_is_asked_for_again,
+    a_proxy_is_asked_for_a_tunnel,
+];
 
 fn body() -> [Bytes; 1] {
     [request("dial", 0..1, 10)]
@@ -29,7 +36,7 @@ async fn a_dial_says_who_is_calling() {
     let Some(coderd) = Coderd::start(&[]) else {
         return;
     };
-    let mut with_path = settings(&coderd.url);
+    let mut with_path = settings(&coderd);
     with_path.url.set_path("/some/path");
     let link = Link::start(with_path);
     link.accepted(&body()).await;
@@ -102,7 +109,7 @@ async fn each_refusal_is_counted_as_what_it_means_and_tried_again() {
             false,
         ),
     ] {
-        let mut settings = settings(&coderd.url);
+        let mut settings = settings(&coderd);
         let asked = counted(&mut settings, TOKEN);
         coderd.fault(fault.clone()).await;
         let link = Link::start(settings);
@@ -133,7 +140,7 @@ async fn a_token_or_version_that_the_server_does_not_take_is_named_as_such() {
         ),
         (TOKEN, DialOutcome::Version),
     ] {
-        let mut settings = settings(&coderd.url);
+        let mut settings = settings(&coderd);
         counted(&mut settings, token);
         let link = Link::start(settings);
         link.dialled(outcome).await;
@@ -141,14 +148,10 @@ async fn a_token_or_version_that_the_server_does_not_take_is_named_as_such() {
     }
 }
 
-#[tokio::test]
-async fn a_token_is_read_again_after_401_and_on_reload_only() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
+async fn a_token_is_read_again_when_it_was_refused_and_on_reload_only(coderd: Coderd) {
     let token = Arc::new(Mutex::new("stale".to_owned()));
     let reads = Arc::new(AtomicUsize::new(0));
-    let mut settings = settings(&coderd.url);
+    let mut settings = settings(&coderd);
     settings.token = {
         let (token, reads) = (Arc::clone(&token), Arc::clone(&reads));
         Arc::new(move || {
@@ -197,13 +200,9 @@ async fn a_token_is_read_again_after_401_and_on_reload_only() {
     link.stop().await;
 }
 
-#[tokio::test]
-async fn a_reload_ends_a_long_wait() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
+async fn a_reload_ends_a_long_wait(coderd: Coderd) {
     let hour = Duration::from_secs(3_600);
-    let mut settings = settings(&coderd.url);
+    let mut settings = settings(&coderd);
     settings.schedule = Schedule::new(hour, hour).unwrap();
     coderd
         .fault(json!({"kind": "refuse", "status": 503, "count": 1}))
@@ -215,12 +214,8 @@ async fn a_reload_ends_a_long_wait() {
     link.stop().await;
 }
 
-#[tokio::test]
-async fn a_token_that_cannot_be_read_is_asked_for_again() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
-    let mut settings = settings(&coderd.url);
+async fn a_token_that_cannot_be_read_is_asked_for_again(coderd: Coderd) {
+    let mut settings = settings(&coderd);
     let reads = AtomicUsize::new(0);
     settings.token = Arc::new(move || match reads.fetch_add(1, Ordering::Relaxed) {
         0 => Err(std::io::ErrorKind::NotFound.into()),
@@ -245,7 +240,7 @@ async fn redirects_are_followed_and_the_token_stays_with_its_host() {
     first
         .fault(redirect(format!("http://127.0.0.1:{port}{path}")))
         .await;
-    let link = Link::start(settings(&first.url));
+    let link = Link::start(settings(&first));
     link.accepted(&body()).await;
     let dial = last_dial(&second.account().await);
     assert_eq!(dial["headers"]["Coder-Session-Token"], json!([TOKEN]));
@@ -256,7 +251,7 @@ async fn redirects_are_followed_and_the_token_stays_with_its_host() {
     first
         .fault(redirect(format!("http://localhost:{port}{path}")))
         .await;
-    let link = Link::start(settings(&first.url));
+    let link = Link::start(settings(&first));
     link.dialled(DialOutcome::Unauthorized).await;
     let dial = last_dial(&second.account().await);
     for secret in ["Coder-Session-Token", "X-Extra"] {
@@ -267,7 +262,7 @@ async fn redirects_are_followed_and_the_token_stays_with_its_host() {
 
     for to in [path, "ftp://127.0.0.1/"] {
         first.fault(redirect(to.to_owned())).await;
-        let link = Link::start(settings(&first.url));
+        let link = Link::start(settings(&first));
         link.dialled(DialOutcome::Http).await;
         link.stop().await;
         first.clear().await;
@@ -276,14 +271,19 @@ async fn redirects_are_followed_and_the_token_stays_with_its_host() {
 
 #[tokio::test]
 async fn tls_trusts_the_given_authorities_and_reads_them_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let issued = Certificates::issue(dir.path(), "127.0.0.1");
-    let Some(coderd) = Coderd::start(&issued.flags()) else {
-        return;
-    };
-    let mut settings = settings(&coderd.url);
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        let dir = tempfile::tempdir().unwrap();
+        let issued = Certificates::issue(dir.path(), "127.0.0.1");
+        if let Some(coderd) = Coderd::over(transport, &issued.flags()) {
+            tls_trusts_the_given_authorities(coderd, dir.path(), &issued).await;
+        }
+    }
+}
+
+async fn tls_trusts_the_given_authorities(coderd: Coderd, dir: &Path, issued: &Certificates) {
+    let mut settings = settings(&coderd);
     assert_eq!(settings.url.scheme(), "https");
-    let trusted = dir.path().join("trusted.pem");
+    let trusted = dir.join("trusted.pem");
     settings.roots.file = Some(trusted.clone());
     // No file, then another authority, then the right one beside it.
     let link = Link::start(settings.clone());
@@ -315,25 +315,24 @@ async fn tls_trusts_the_given_authorities_and_reads_them_again() {
 async fn a_certificate_for_another_host_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let issued = Certificates::issue(dir.path(), "elsewhere.example");
-    let Some(coderd) = Coderd::start(&issued.flags()) else {
-        return;
-    };
-    let mut settings = settings(&coderd.url);
-    settings.roots.file = Some(issued.authority);
-    let link = Link::start(settings);
-    link.dialled(DialOutcome::Tls).await;
-    assert!(!link.is_connected());
-    link.stop().await;
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        let Some(coderd) = Coderd::over(transport, &issued.flags()) else {
+            return;
+        };
+        let mut settings = settings(&coderd);
+        settings.roots.file = Some(issued.authority.clone());
+        let link = Link::start(settings);
+        link.dialled(DialOutcome::Tls).await;
+        assert!(!link.is_connected());
+        link.stop().await;
+    }
 }
 
-#[tokio::test]
-async fn a_proxy_is_asked_for_a_tunnel() {
-    let Some(coderd) = Coderd::start(&[]) else {
-        return;
-    };
+async fn a_proxy_is_asked_for_a_tunnel(coderd: Coderd) {
     let target = format!("127.0.0.1:{}", coderd.url.port().unwrap());
     let proxy = Proxy::start(target, "Basic dXNlcjpwYXNz").await;
-    let mut settings = settings(&"http://coderd.example:3000".parse().unwrap());
+    let mut settings = settings(&coderd);
+    settings.url = "http://coderd.example:3000".parse().unwrap();
     for (login, outcome) in [
         ("user:wrong", DialOutcome::Unreachable),
         ("user:pass", DialOutcome::Connected),
@@ -354,11 +353,18 @@ async fn a_proxy_is_asked_for_a_tunnel() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_a_dial_is_given_up() {
+    for transport in [Transport::WebSocket, Transport::Grpc] {
+        never_answers(transport).await;
+        tokio::time::resume();
+    }
+}
+
+async fn never_answers(transport: Transport) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap())
         .parse()
         .unwrap();
-    let link = Link::start(settings(&url));
+    let link = Link::start(settings_for(&url, transport));
     let (mut silent, _) = listener.accept().await.unwrap();
     silent.read_u8().await.unwrap();
     let begun = tokio::time::Instant::now();
@@ -373,21 +379,24 @@ async fn a_server_that_never_answers_a_dial_is_given_up() {
     link.stop().await;
 }
 
+/// What other servers say.
+const NO_SERVERS: [&str; 5] = [
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: wrong\r\n\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n<html>",
+    "SSH-2.0-OpenSSH\r\n",
+    "",
+];
+
 #[tokio::test]
 async fn a_server_that_is_not_one_is_not_taken_for_one() {
-    for answer in [
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: wrong\r\n\r\n",
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n<html>",
-        "SSH-2.0-OpenSSH\r\n",
-        "",
-    ] {
+    for answer in NO_SERVERS {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap())
             .parse()
             .unwrap();
-        let link = Link::start(settings(&url));
+        let link = Link::start(settings_for(&url, Transport::WebSocket));
         let (mut server, _) = listener.accept().await.unwrap();
         // The request is read first: a close with unread bytes would be a reset.
         let mut request = [0; 4_096];

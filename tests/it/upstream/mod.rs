@@ -2,6 +2,7 @@
 
 mod calls;
 mod dials;
+mod grpc;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,19 +15,22 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use weir::backoff::Schedule;
 use weir::metrics::{DialOutcome, Metrics};
-use weir::upstream::{
-    Outcome, ProxySettings, RootFiles, Rpc, Settings, Upstream, WebSocketUpstream,
-};
+use weir::upstream::{Outcome, ProxySettings, RootFiles, Rpc, Settings, Transport, Upstream};
 
-use crate::support::coderd::TOKEN;
+use crate::support::coderd::{Coderd, TOKEN};
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Settings that dial `url` at once, and again soon.
-fn settings(url: &Url) -> Settings {
+/// Settings that dial a server at once, and again soon.
+fn settings(coderd: &Coderd) -> Settings {
+    settings_for(&coderd.url, coderd.transport)
+}
+
+fn settings_for(url: &Url, transport: Transport) -> Settings {
     Settings {
         url: url.clone(),
+        transport,
         token: Arc::new(|| Ok(TOKEN.to_owned())),
         headers: HeaderMap::from_iter([(
             "x-extra".parse().unwrap(),
@@ -52,7 +56,7 @@ fn counted(settings: &mut Settings, token: &'static str) -> Arc<AtomicUsize> {
 
 /// A link that is kept up.
 struct Link {
-    upstream: WebSocketUpstream,
+    upstream: weir::upstream::Link,
     metrics: Metrics,
     stop: CancellationToken,
     driver: JoinSet<()>,
@@ -61,7 +65,7 @@ struct Link {
 impl Link {
     fn start(settings: Settings) -> Self {
         let metrics = Metrics::new().unwrap();
-        let (upstream, driver) = WebSocketUpstream::new(settings, metrics.upstream.clone());
+        let (upstream, driver) = weir::upstream::Link::new(settings, metrics.upstream.clone());
         let stop = CancellationToken::new();
         let driver = JoinSet::from_iter([driver.run(stop.clone())]);
         Self {

@@ -41,7 +41,7 @@ impl Rule {
         let additive = |end: &&str| name.ends_with(end.as_bytes());
         match kind {
             Kind::Counter => Self::Total,
-            Kind::Gauge if ADDITIVE.iter().any(|end| additive(&end)) => Self::Sum,
+            Kind::Gauge if ADDITIVE.iter().any(additive) => Self::Sum,
             Kind::Gauge => Self::Latest,
         }
     }

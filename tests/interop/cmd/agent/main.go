@@ -34,6 +34,7 @@ func run() error {
 		token        = flag.String("token", "6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d", "agent token")
 		version      = flag.String("version", "2.11", "API version to ask for")
 		role         = flag.String("role", "agent", "role to connect as")
+		transport    = flag.String("transport", "websocket", "websocket or grpc")
 		insecure     = flag.Bool("insecure", false, "accept any certificate")
 		mode         = flag.String("mode", "script", "script, load, idle, calls, swarm or hostile")
 		streams      = flag.Int("streams", 50, "script: calls at once")
@@ -51,7 +52,10 @@ func run() error {
 	if *url == "" {
 		return errors.New("-url is required")
 	}
-	options := peer.Options{URL: *url, Token: *token, Version: *version, Role: *role}
+	options := peer.Options{
+		URL: *url, Token: *token, Version: *version, Role: *role, Transport: *transport, Insecure: *insecure,
+	}
+	overGRPC := *transport == peer.OverGRPC
 	if *insecure {
 		options.HTTP = &http.Client{Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
@@ -60,9 +64,17 @@ func run() error {
 	results := agent.NewResults(os.Stdout)
 	switch *mode {
 	case "script":
-		agent.Script(results, options, *streams)
+		if overGRPC {
+			agent.ScriptGRPC(results, options, *streams)
+		} else {
+			agent.Script(results, options, *streams)
+		}
 	case "hostile":
-		hostile.Run(results, options, *dials, *halfOpen)
+		if overGRPC {
+			hostile.RunGRPC(results, options, *dials, *halfOpen)
+		} else {
+			hostile.Run(results, options, *dials, *halfOpen)
+		}
 	case "load":
 		result, err := agent.Load(context.Background(), options,
 			time.Duration(*seconds*float64(time.Second)), *lanes, *requestBytes, *urlBytes)

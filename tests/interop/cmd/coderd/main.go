@@ -37,7 +37,12 @@ func run() error {
 		return nil
 	})
 	var (
-		listen      = flag.String("listen", "127.0.0.1:0", "address to serve agents at")
+		listen      = flag.String("listen", "127.0.0.1:0", "address to serve agents at over WebSocket")
+		listenGRPC  = flag.String("listen-grpc", "127.0.0.1:0", "address to serve agents at over gRPC")
+		maxAge      = flag.Duration("max-connection-age", 0, "age at which a gRPC connection is drained")
+		grace       = flag.Duration("max-connection-age-grace", 0, "time that its calls have to end; 0 is for ever")
+		ping        = flag.Duration("ping-interval", time.Second, "how often gRPC clients may ping; 0 is grpc-go's own policy")
+		maxMessage  = flag.Int("max-message", 4<<20, "bytes of a gRPC request, at most")
 		maxVersion  = flag.String("max-version", "2.13", "newest API version to accept")
 		certFile    = flag.String("tls-cert", "", "certificate (PEM); serves TLS")
 		keyFile     = flag.String("tls-key", "", "its key (PEM)")
@@ -61,6 +66,7 @@ func run() error {
 	config := coderd.Config{
 		Tokens: tokens, MaxVersion: [2]int{major, minor}, RTT: *rtt, Refresh: *refresh,
 		Monitor: *monitor, Strict: *strict, KeepRaw: *keepRaw, Audit: *audit, Verbose: *verbose,
+		GRPC: coderd.GRPC{MaxAge: *maxAge, Grace: *grace, PingInterval: *ping, MaxMessage: *maxMessage},
 	}
 	if (*certFile == "") != (*keyFile == "") {
 		return errors.New("-tls-cert and -tls-key go together")
@@ -84,13 +90,18 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	grpcURL, err := server.ListenGRPC(*listenGRPC)
+	if err != nil {
+		return err
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- http.Serve(control, server.Control()) }()
 	ready := struct {
 		Ready   bool   `json:"ready"`
 		URL     string `json:"url"`
+		GRPC    string `json:"grpc"`
 		Control string `json:"control"`
-	}{true, url, "http://" + control.Addr().String()}
+	}{true, url, grpcURL, "http://" + control.Addr().String()}
 	if err := json.NewEncoder(os.Stdout).Encode(ready); err != nil {
 		return err
 	}

@@ -12,12 +12,12 @@ import (
 const dialsAtOnce = 32
 
 // Idle opens connections that do nothing but answer pings.
-func Idle(ctx context.Context, options peer.Options, connections int) ([]*peer.Client, error) {
+func Idle(ctx context.Context, options peer.Options, connections int) ([]peer.Caller, error) {
 	return dialAll(ctx, connections, func(int) peer.Options { return options })
 }
 
-func dialAll(ctx context.Context, connections int, options func(n int) peer.Options) ([]*peer.Client, error) {
-	clients := make([]*peer.Client, connections)
+func dialAll(ctx context.Context, connections int, options func(n int) peer.Options) ([]peer.Caller, error) {
+	clients := make([]peer.Caller, connections)
 	errs := make(chan error, connections)
 	tickets := make(chan struct{}, dialsAtOnce)
 	var group sync.WaitGroup
@@ -25,7 +25,7 @@ func dialAll(ctx context.Context, connections int, options func(n int) peer.Opti
 		group.Go(func() {
 			tickets <- struct{}{}
 			defer func() { <-tickets }()
-			client, err := peer.Dial(ctx, options(n))
+			client, err := peer.Connect(ctx, options(n))
 			if err != nil {
 				errs <- fmt.Errorf("connection %d: %w", n, err)
 				return
@@ -39,10 +39,10 @@ func dialAll(ctx context.Context, connections int, options func(n int) peer.Opti
 }
 
 // Alive counts the sessions that are open.
-func Alive(clients []*peer.Client) int {
+func Alive(clients []peer.Caller) int {
 	alive := 0
 	for _, client := range clients {
-		if client != nil && !client.Session.IsClosed() {
+		if client != nil && client.Alive() {
 			alive++
 		}
 	}

@@ -28,7 +28,7 @@ type LoadResult struct {
 // one at a time in each lane. Every lane is a session of its own, so numbers do not
 // repeat.
 func Load(ctx context.Context, options peer.Options, duration time.Duration, lanes, requestBytes, urlBytes int) (LoadResult, error) {
-	client, err := peer.Dial(ctx, options)
+	client, err := peer.Connect(ctx, options)
 	if err != nil {
 		return LoadResult{}, err
 	}

@@ -32,11 +32,8 @@ func Script(results *Results, options peer.Options, streams int) {
 	if err != nil {
 		return
 	}
-	s.client = client
-	s.startUp()
-	s.manyStreams(streams)
-	s.refusedRequests()
-	s.limits()
+	s.client, s.caller = client, client
+	s.anyTransport(streams)
 	s.otherWaysToCall()
 	s.webSocketOddities()
 	results.Check("close cleanly", client.WebSocket.Close(websocket.StatusNormalClosure, ""))
@@ -47,7 +44,19 @@ func Script(results *Results, options peer.Options, streams int) {
 type script struct {
 	results *Results
 	options peer.Options
-	client  *peer.Client
+	caller  peer.Caller
+	// The same, of a WebSocket.
+	client *peer.Client
+	// What a message beyond the limit fails as, where the transport has a word for it.
+	tooLarge string
+}
+
+// anyTransport does what is the same on both transports.
+func (s *script) anyTransport(streams int) {
+	s.startUp()
+	s.manyStreams(streams)
+	s.refusedRequests()
+	s.limits()
 }
 
 func (s *script) dial() (*peer.Client, error) {
@@ -57,10 +66,10 @@ func (s *script) dial() (*peer.Client, error) {
 }
 
 func (s *script) call(method string, in, out proto.Message) error {
-	return call(s.client, method, in, out)
+	return call(s.caller, method, in, out)
 }
 
-func call(client *peer.Client, method string, in, out proto.Message) error {
+func call(client peer.Caller, method string, in, out proto.Message) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	return client.Invoke(ctx, method, in, out)

@@ -18,7 +18,7 @@ func (s *Server) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /account", s.getAccount)
 	mux.HandleFunc("GET /connections", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, len(s.live()))
+		fmt.Fprintln(w, len(s.live())+len(s.grpcLive()))
 	})
 	mux.HandleFunc("GET /raw", func(w http.ResponseWriter, r *http.Request) {
 		for _, request := range s.account.raw(r.URL.Query().Get("session")) {
@@ -113,6 +113,10 @@ func (s *Server) strike(fault Fault) error {
 			l.reset()
 		}
 		return nil
+	case faultGoAway:
+		if err := s.goAway(uint32(fault.Code)); err != nil {
+			return err
+		}
 	case faultRestart:
 		return s.restart(time.Duration(fault.DownMS) * time.Millisecond)
 	}

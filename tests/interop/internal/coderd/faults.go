@@ -24,6 +24,7 @@ type Fault struct {
 	Form           string  `json:"form,omitempty"`
 	Milliseconds   int     `json:"ms,omitempty"`
 	DownMS         int     `json:"down_ms,omitempty"`
+	Bytes          int     `json:"bytes,omitempty"`
 	BytesPerSecond int64   `json:"bytes_per_second,omitempty"`
 }
 
@@ -42,10 +43,14 @@ const (
 	faultGarbageReply  = "garbage_reply"
 	faultNoReply       = "no_reply"
 	faultStreamReset   = "stream_reset"
+	faultRefuseStream  = "refuse_stream"
+	faultLeaveOut      = "leave_out"
+	faultLongReply     = "long_reply"
 	faultDelay         = "delay"
 
 	faultZeroMessages = "zero_messages"
 	faultFragments    = "fragments"
+	faultOddFrames    = "odd_frames"
 
 	faultRST       = "rst"
 	faultBlackhole = "blackhole"
@@ -61,10 +66,11 @@ var (
 	upgradeFaults = []string{faultRefuse, faultRedirect}
 	callFaults    = []string{
 		faultCloseBefore, faultCloseAfter, faultError, faultUnimplemented, faultOversizeReply,
-		faultGarbageReply, faultNoReply, faultStreamReset,
+		faultGarbageReply, faultNoReply, faultStreamReset, faultRefuseStream, faultLeaveOut,
+		faultLongReply,
 	}
 	armedFaults = slices.Concat(upgradeFaults, callFaults, []string{
-		faultExtensionHeader, faultHalfOpen, faultDelay, faultZeroMessages, faultFragments,
+		faultExtensionHeader, faultHalfOpen, faultDelay, faultZeroMessages, faultFragments, faultOddFrames,
 	})
 	immediateFaults = []string{
 		faultRST, faultBlackhole, faultSlowRead, faultGoAway, faultTextFrame, faultPing,

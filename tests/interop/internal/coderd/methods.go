@@ -44,6 +44,8 @@ type method struct {
 	name     string
 	receiver drpc.Receiver
 	function any
+	// The same for a request in bytes.
+	raw func(*agentAPI, context.Context, []byte) (proto.Message, error)
 }
 
 func unary[In, Out any](name string, f func(*agentAPI, context.Context, *In) (*Out, error)) method {
@@ -54,7 +56,18 @@ func unary[In, Out any](name string, f func(*agentAPI, context.Context, *In) (*O
 		}
 		return out, nil
 	}
-	return method{name, receiver, f}
+	raw := func(a *agentAPI, ctx context.Context, request []byte) (proto.Message, error) {
+		in := new(In)
+		if err := (encoding{}).Unmarshal(request, in); err != nil {
+			return nil, err
+		}
+		out, err := f(a, ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return any(out).(proto.Message), nil
+	}
+	return method{name, receiver, f, raw}
 }
 
 // unimplemented answers as the stubs of protoc-gen-go-drpc do.
@@ -63,6 +76,8 @@ func unimplemented(name string) method {
 		return nil, errUnimplemented
 	})
 }
+
+func isUnimplemented(err error) bool { return drpcerr.Code(err) == drpcerr.Unimplemented }
 
 var errUnimplemented = drpcerr.WithCode(errors.New("Unimplemented"), drpcerr.Unimplemented)
 

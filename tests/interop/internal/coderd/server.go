@@ -11,12 +11,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
 
 	"weir.test/interop/internal/pb"
 )
@@ -41,6 +43,8 @@ type Config struct {
 	KeepRaw bool
 	// Watch the wire for violations.
 	Audit bool
+	// What is special to gRPC.
+	GRPC GRPC
 	// Log what happens to stderr.
 	Verbose bool
 }
@@ -58,10 +62,12 @@ type Server struct {
 
 	exposition *exposition
 
-	mu          sync.Mutex
-	address     string
-	listener    net.Listener
-	connections map[*connection]struct{}
+	mu              sync.Mutex
+	endpoints       []*endpoint
+	connections     map[*connection]struct{}
+	grpc            *grpc.Server
+	grpcFeed        *fedListener
+	grpcConnections map[*grpcConnection]struct{}
 	// Of connections that are gone.
 	cancelled int
 }
@@ -69,12 +75,13 @@ type Server struct {
 // New returns a server that does not listen yet.
 func New(config Config) (*Server, error) {
 	s := &Server{
-		config:      config,
-		account:     newAccount(config.KeepRaw),
-		network:     newNetwork(config.RTT),
-		exposition:  newExposition(),
-		connections: make(map[*connection]struct{}),
-		log:         log.New(os.Stderr, "coderd: ", log.Lmicroseconds),
+		config:          config,
+		account:         newAccount(config.KeepRaw),
+		network:         newNetwork(config.RTT),
+		exposition:      newExposition(),
+		connections:     make(map[*connection]struct{}),
+		grpcConnections: make(map[*grpcConnection]struct{}),
+		log:             log.New(os.Stderr, "coderd: ", log.Lmicroseconds),
 	}
 	m, err := manifest(nil)
 	if err != nil {
@@ -100,33 +107,46 @@ type linkKey struct{}
 
 func linkOf(r *http.Request) *link { return r.Context().Value(linkKey{}).(*link) }
 
-// Listen binds the address and serves it. The URL has the real port.
+// endpoint is one address that is served, again after a restart.
+type endpoint struct {
+	address  string
+	listener net.Listener
+	serve    func(net.Listener) error
+}
+
+// Listen binds the address and serves agents over WebSocket there. The URL has the real port.
 func (s *Server) Listen(address string) (url string, err error) {
+	return s.listen(address, func(listener net.Listener) error {
+		if s.config.Certificate != nil {
+			listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*s.config.Certificate}})
+		}
+		return s.http.Serve(listener)
+	})
+}
+
+func (s *Server) listen(address string, serve func(net.Listener) error) (url string, err error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return "", err
 	}
+	e := &endpoint{address: listener.Addr().String(), serve: serve}
 	s.mu.Lock()
-	s.address = listener.Addr().String()
+	s.endpoints = append(s.endpoints, e)
 	s.mu.Unlock()
-	s.start(listener)
+	s.start(e, listener)
 	scheme := "http"
 	if s.config.Certificate != nil {
 		scheme = "https"
 	}
-	return fmt.Sprintf("%s://%s", scheme, s.address), nil
+	return fmt.Sprintf("%s://%s", scheme, e.address), nil
 }
 
-func (s *Server) start(listener net.Listener) {
+func (s *Server) start(e *endpoint, listener net.Listener) {
 	s.mu.Lock()
-	s.listener = listener
+	e.listener = listener
 	s.mu.Unlock()
-	var serving net.Listener = &impairedListener{listener, s}
-	if s.config.Certificate != nil {
-		serving = tls.NewListener(serving, &tls.Config{Certificates: []tls.Certificate{*s.config.Certificate}})
-	}
 	go func() {
-		if err := s.http.Serve(serving); err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := e.serve(&impairedListener{listener, s}); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.logf("serve: %v", err)
 		}
 	}()
@@ -135,20 +155,27 @@ func (s *Server) start(listener net.Listener) {
 // restart takes the server away for a while, as when its process is replaced.
 func (s *Server) restart(down time.Duration) error {
 	s.mu.Lock()
-	listener := s.listener
+	endpoints := slices.Clone(s.endpoints)
 	s.mu.Unlock()
-	if err := listener.Close(); err != nil {
-		return err
+	for _, e := range endpoints {
+		s.mu.Lock()
+		listener := e.listener
+		s.mu.Unlock()
+		if err := listener.Close(); err != nil {
+			return err
+		}
 	}
 	s.cutAll()
 	go func() {
 		time.Sleep(down)
-		listener, err := listenAgain(s.address)
-		if err != nil {
-			s.logf("restart: %v", err)
-			return
+		for _, e := range endpoints {
+			listener, err := listenAgain(e.address)
+			if err != nil {
+				s.logf("restart: %v", err)
+				return
+			}
+			s.start(e, listener)
 		}
-		s.start(listener)
 	}()
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc/codes"
 )
 
 // RPCPath is where agents dial.
@@ -80,6 +81,20 @@ func (f Fault) status() int {
 	}
 }
 
+// code is the status as gRPC has it.
+func (f Fault) code() codes.Code {
+	switch {
+	case f.Code != 0:
+		return codes.Code(f.Code)
+	case f.Status == http.StatusUnauthorized:
+		return codes.Unauthenticated
+	case f.Status == http.StatusForbidden:
+		return codes.PermissionDenied
+	default:
+		return codes.Unavailable
+	}
+}
+
 func (f Fault) answer(w http.ResponseWriter) {
 	if f.Kind == faultRedirect {
 		w.Header().Set("Location", f.To)
@@ -121,18 +136,22 @@ func (s *Server) authenticate(r *http.Request) (string, *refusal) {
 	if token == "" {
 		token = r.Header.Get(tokenHeader)
 	}
+	return token, s.checkToken(token)
+}
+
+func (s *Server) checkToken(token string) *refusal {
 	switch {
 	case token == "":
-		return "", &refusal{status: http.StatusUnauthorized,
+		return &refusal{status: http.StatusUnauthorized,
 			Message: fmt.Sprintf("Cookie %q must be provided.", tokenName)}
 	case !isUUID(token):
-		return "", &refusal{status: http.StatusUnauthorized, Message: "Workspace agent token invalid.",
+		return &refusal{status: http.StatusUnauthorized, Message: "Workspace agent token invalid.",
 			Detail: fmt.Sprintf("An agent token must be a valid UUIDv4. (%d bytes)", len(token))}
 	case !s.config.Tokens[strings.ToLower(token)]:
-		return "", &refusal{status: http.StatusUnauthorized, Message: "Workspace agent not authorized.",
+		return &refusal{status: http.StatusUnauthorized, Message: "Workspace agent not authorized.",
 			Detail: "The agent cannot authenticate until the workspace provision job has been completed."}
 	}
-	return token, nil
+	return nil
 }
 
 func isUUID(s string) bool {

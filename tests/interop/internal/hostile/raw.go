@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"weir.test/interop/internal/peer"
@@ -42,11 +41,9 @@ const (
 // raw is a connection below all libraries: it writes any bytes and notes what the
 // server sends.
 type raw struct {
+	observed
 	conn net.Conn
 
-	mu      sync.Mutex
-	changed chan struct{}
-	ended   string
 	closed  map[uint32]string
 	replied map[uint32]bool
 	pongs   map[uint32]bool
@@ -97,7 +94,7 @@ func dial(o peer.Options) (*raw, error) {
 		return nil, fmt.Errorf("status %d", response.StatusCode)
 	}
 	r := &raw{
-		conn: conn, changed: make(chan struct{}), closed: make(map[uint32]string),
+		observed: newObserved(), conn: conn, closed: make(map[uint32]string),
 		replied: make(map[uint32]bool), pongs: make(map[uint32]bool), window: make(map[uint32]int),
 	}
 	go r.listen(reader)
@@ -199,34 +196,6 @@ func (r *raw) yamux(stream io.Reader) {
 				}
 			}
 		})
-	}
-}
-
-func (r *raw) note(f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f()
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
-// await waits until the condition holds, and reports whether it came to that. The
-// end of the connection is always worth a look.
-func (r *raw) await(limit time.Duration, holds func() bool) bool {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for {
-		r.mu.Lock()
-		ok, ended, changed := holds(), r.ended != "", r.changed
-		r.mu.Unlock()
-		if ok || ended {
-			return ok
-		}
-		select {
-		case <-changed:
-		case <-timer.C:
-			return false
-		}
 	}
 }
 

@@ -48,7 +48,7 @@ func Run(results *agent.Results, options peer.Options, wrongDials, halfOpen int)
 type hostileClient struct {
 	results   *agent.Results
 	options   peer.Options
-	bystander *peer.Client
+	bystander peer.Caller
 }
 
 func (h *hostileClient) one(c hostility) {
@@ -179,7 +179,7 @@ func (h *hostileClient) halfOpen(count int) (string, error) {
 func (h *hostileClient) dialServed() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	client, err := peer.Dial(ctx, h.options)
+	client, err := peer.Connect(ctx, h.options)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/hashicorp/yamux"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"storj.io/drpc"
 	"storj.io/drpc/drpcconn"
 	"storj.io/drpc/drpcmanager"
@@ -37,7 +38,14 @@ type Options struct {
 	Role    string
 	// Nil is http.DefaultClient.
 	HTTP *http.Client
+	// Any certificate is accepted by gRPC.
+	Insecure bool
+	// OverGRPC, or anything else for WebSocket.
+	Transport string
 }
+
+// OverGRPC is the transport other than WebSocket.
+const OverGRPC = "grpc"
 
 // Client is one connection.
 type Client struct {
@@ -124,6 +132,21 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	return &Client{ws, conn, session}, nil
 }
 
+// Connect makes a connection of the transport that the options name, on which a session has begun.
+func Connect(ctx context.Context, o Options) (Caller, error) {
+	if o.Transport != OverGRPC {
+		return Dial(ctx, o)
+	}
+	client, err := NewGRPC(o)
+	if err != nil {
+		return nil, err
+	}
+	return client, client.Invoke(ctx, "UpdateStats", &emptypb.Empty{}, &emptypb.Empty{})
+}
+
+// Alive says whether the session is open.
+func (c *Client) Alive() bool { return !c.Session.IsClosed() }
+
 // Close ends the session.
 func (c *Client) Close() error { return c.Session.Close() }
 
@@ -142,10 +165,7 @@ func (c *Client) Invoke(ctx context.Context, method string, in, out proto.Messag
 			err = closeErr
 		}
 	}()
-	if method[0] != '/' {
-		method = ServicePrefix + method
-	}
-	return conn.Invoke(ctx, method, Encoding{}, in, out)
+	return conn.Invoke(ctx, fullName(method), Encoding{}, in, out)
 }
 
 // Encoding is protobuf as the generated code of drpc uses it.

@@ -2,39 +2,33 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{AsyncWrite, Stream};
 use tokio::time::timeout;
 
-use super::error::excerpt;
+use super::super::error::excerpt;
+use super::super::transport::CALL_LIMIT;
+use super::super::{Outcome, Rpc};
 use super::session::{Gone, Session};
-use super::{Outcome, Rpc};
 use crate::logging::ErrorChain;
 use crate::wire::drpc::{
     Assembler, Frames, Kind, MAX_HEADER, Packet, PacketTooLarge, ProtocolError, RemoteError, Writer,
 };
 use crate::wire::yamux::PIECE;
 
-/// How long a call may take, from the wait for a stream to the answer.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
-
 /// Each call has its stream, so dRPC's own numbering never gets past the first.
 const STREAM_ID: u64 = 1;
 
 /// Makes one attempt. [`Outcome::Retry`] and [`Outcome::Ambiguous`] mean that `session` is done for.
-pub(super) async fn call(session: &Session, rpc: Rpc, body: &[Bytes]) -> Outcome {
+pub(in crate::upstream) async fn call(session: &Session, rpc: Rpc, body: &[Bytes]) -> Outcome {
     let mut written = false;
     let answer = match timeout(CALL_LIMIT, attempt(session, rpc, body, &mut written)).await {
         Ok(answer) => answer,
         Err(_) => Err(Fault::TimedOut),
     };
     match answer {
-        Ok(answer) => {
-            session.note_answer();
-            answer
-        }
+        Ok(answer) => answer,
         // It will not fit another time either.
         Err(Fault::RequestTooLarge(error)) => Outcome::Rejected(error.to_string()),
         Err(fault) if written => Outcome::Ambiguous(ErrorChain(&fault).to_string()),

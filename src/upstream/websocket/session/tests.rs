@@ -1,15 +1,19 @@
-use crate::wire::yamux::PIECE;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
-use crate::upstream::{Outcome, Rpc, unary};
+use crate::upstream::websocket::unary;
+use crate::upstream::{Outcome, Rpc};
 use crate::wire::ws;
+use crate::wire::yamux::PIECE;
 
 type Ws = WebSocketStream<DuplexStream>;
 
@@ -28,9 +32,9 @@ async fn bench(buffer: usize) -> (Bench, Ws) {
     let (near, far) = duplex(buffer);
     let near = WebSocketStream::from_raw_socket(near, Role::Client, Some(ws::config())).await;
     let far = WebSocketStream::from_raw_socket(far, Role::Server, Some(ws::config())).await;
-    let (session, driver) = Session::new(near, 1);
+    let (session, driver) = Session::new(near);
     let stop = CancellationToken::new();
-    let driver = JoinSet::from_iter([driver.run(stop.clone())]);
+    let driver = JoinSet::from_iter([run(driver, stop.clone())]);
     (
         Bench {
             session,
@@ -40,6 +44,15 @@ async fn bench(buffer: usize) -> (Bench, Ws) {
         },
         far,
     )
+}
+
+/// Serves, and closes where there is something left to close.
+async fn run(mut driver: Driver<DuplexStream>, stop: CancellationToken) -> Ended {
+    let ended = driver.serve(&stop).await;
+    if ended.leaves_it_open() {
+        driver.close().await;
+    }
+    ended
 }
 
 /// Reads on, which answers pings and closes, and counts the pings until the connection ends.
@@ -148,7 +161,6 @@ async fn a_call_without_an_answer_ends_after_30_seconds_and_the_session_goes_on(
         Outcome::Ambiguous("no answer within 30s".to_owned())
     );
     assert_eq!(bench.begun.elapsed().as_secs(), 30);
-    assert!(!bench.session.has_answered());
     assert!(runs(&mut bench.driver));
     bench.stop.cancel();
     end(far).await;

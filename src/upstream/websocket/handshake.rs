@@ -13,18 +13,13 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 use tokio_tungstenite::tungstenite::protocol::Role;
 use url::{Position, Url};
 
-use super::error::{DialError, Refusal};
-use super::http1::{Answer, Io, exchange};
-use super::settings::API_VERSION;
+use super::super::error::{DialError, Refusal};
+use super::super::http1::{Answer, Io, exchange};
+use super::super::settings::{AGENT, API_VERSION, TOKEN};
 use crate::wire::ws;
 
 /// The agent endpoint; takes the place of whatever path the URL has (codersdk/agentsdk/agentsdk.go).
 const PATH: &str = "/api/v2/workspaceagents/me/rpc";
-
-/// Carries the token; the Bearer form is not understood by older servers (coderd/httpmw/apikey.go).
-const TOKEN: HeaderName = HeaderName::from_static("coder-session-token");
-
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
 
 /// What the server makes of the request.
 pub(super) enum Reply {

@@ -7,28 +7,24 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::AsyncWrite as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use yamux::{Connection, ConnectionError, FrameDecodeError, Mode};
 
+use super::super::transport::{CLOSE_LIMIT, Ended, MAX_CALLS};
+use super::super::vigil::{PING_AFTER, Vigil, Watch};
 use crate::wire::ws::{ByteStream, Pulse};
 use crate::wire::yamux::config;
-
-/// Calls under way at once. Each lane has one, and a quarter of what the peer holds for us (its accept
-/// backlog and our un-acknowledged opens are 256 each) keeps clear of every limit.
-const MAX_CALLS: usize = 64;
 
 /// Calls that may be abandoned before the session is given up. Their streams may still be known to yamux,
 /// which forgets a stream only when the socket takes its end.
@@ -38,22 +34,12 @@ const MAX_ABANDONED: usize = 64;
 /// yet forgotten (no more than were under way when the socket last stalled) fit, with room to spare.
 const MAX_STREAMS: usize = 256;
 
-/// Silence after which the peer is asked for a sign of life. coderd itself pings every 15 s.
-const PING_AFTER: Duration = Duration::from_secs(10);
-
-/// Silence after which the connection counts as dead: a ping has gone unanswered for as long again.
-const DEAD_AFTER: Duration = Duration::from_secs(20);
-
-/// How long an orderly close may take, as the reference waits (coder/websocket close.go).
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
 /// Opens that wait for the driver: every call under way may have asked for its stream.
 const MAX_OPENS: usize = MAX_CALLS;
 
 /// The way to open streams on a session. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Session {
-    id: u64,
+pub(in crate::upstream) struct Session {
     opens: mpsc::Sender<oneshot::Sender<yamux::Stream>>,
     shared: Arc<Shared>,
 }
@@ -62,7 +48,6 @@ pub(super) struct Session {
 struct Shared {
     places: Arc<Semaphore>,
     abandoned: AtomicUsize,
-    answered: AtomicBool,
 }
 
 /// The session takes no more calls.
@@ -71,8 +56,8 @@ struct Shared {
 pub(super) struct Gone;
 
 impl Session {
-    /// A session as the yamux client, which lives while [`Driver::run`] does. `id` tells it from others.
-    pub(super) fn new<S>(ws: WebSocketStream<S>, id: u64) -> (Self, Driver<S>)
+    /// A session as the yamux client, which lives while [`Driver::serve`] does.
+    pub(super) fn new<S>(ws: WebSocketStream<S>) -> (Self, Driver<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -83,17 +68,14 @@ impl Session {
             connection: Connection::new(stream, config(MAX_STREAMS), Mode::Client),
             requests,
             waiting: None,
-            received: 0,
-            alive: Instant::now(),
+            vigil: Vigil::new(PING_AFTER),
         };
         let shared = Shared {
             places: Arc::new(Semaphore::new(MAX_CALLS)),
             abandoned: AtomicUsize::new(0),
-            answered: AtomicBool::new(false),
         };
         (
             Self {
-                id,
                 opens,
                 shared: Arc::new(shared),
             },
@@ -114,21 +96,6 @@ impl Session {
             session: Arc::clone(&self.shared),
             _place: place,
         })
-    }
-
-    /// Notes that the peer answered a call.
-    pub(super) fn note_answer(&self) {
-        self.shared.answered.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the peer ever answered a call.
-    pub(super) fn has_answered(&self) -> bool {
-        self.shared.answered.load(Ordering::Relaxed)
-    }
-
-    /// What tells it from the sessions before it.
-    pub(super) fn id(&self) -> u64 {
-        self.id
     }
 }
 
@@ -165,67 +132,45 @@ impl Drop for CallStream {
     }
 }
 
-/// Why a session ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// Here: nobody uses it any more, or everything stops.
-    Here,
-    /// By the peer, in order: a clean WebSocket close, or a GOAWAY.
-    ByPeer,
-    /// Nothing was received for so long.
-    Silent(Duration),
-    /// The transport failed or the peer broke the protocol.
-    Failed(String),
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Here => f.write_str("closed"),
-            Self::ByPeer => f.write_str("closed by the control plane"),
-            Self::Silent(time) => write!(f, "nothing received for {time:?}"),
-            Self::Failed(error) => f.write_str(error),
-        }
-    }
-}
-
 /// Owns the connection. It makes progress only while this runs.
-pub(super) struct Driver<S> {
+pub(in crate::upstream) struct Driver<S> {
     connection: Connection<ByteStream<WebSocketStream<S>>>,
     pulse: Pulse,
     requests: mpsc::Receiver<oneshot::Sender<yamux::Stream>>,
     /// An open that yamux has put off.
     waiting: Option<oneshot::Sender<yamux::Stream>>,
-    /// Signs of life so far, and when the last one came.
-    received: u64,
-    alive: Instant,
+    vigil: Vigil,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    /// Runs the session to its end. Ends it in order when `stop` is cancelled or all handles are gone.
-    pub(super) async fn run(mut self, stop: CancellationToken) -> Ended {
-        let mut watch = std::pin::pin!(sleep(PING_AFTER));
+    /// Runs the session until it has ended, or is to be closed: when `stop` is cancelled, or all handles are gone.
+    pub(in crate::upstream) async fn serve(&mut self, stop: &CancellationToken) -> Ended {
+        let mut watch = std::pin::pin!(sleep_until(self.vigil.first_look()));
         loop {
             tokio::select! {
                 // The connection first: streams dropped just before a stop are still reset.
                 biased;
-                ended = poll_fn(|cx| self.poll(cx)) => match ended {
-                    Ended::Here => break,
-                    ended => return ended,
-                },
-                () = stop.cancelled() => break,
-                () = &mut watch => match self.next_watch() {
-                    Some(next) => watch.as_mut().reset(next),
-                    None => return Ended::Silent(DEAD_AFTER),
+                ended = poll_fn(|cx| self.poll(cx)) => return ended,
+                () = stop.cancelled() => return Ended::Here,
+                () = &mut watch => match self.vigil.look() {
+                    Watch::Wait(next) => watch.as_mut().reset(next),
+                    Watch::Ask(next) => {
+                        self.pulse.ping();
+                        watch.as_mut().reset(next);
+                    }
+                    Watch::Dead(silence) => return Ended::Silent(silence),
                 },
             }
         }
+    }
+
+    /// Closes the session in order. Calls that are under way end with it.
+    pub(in crate::upstream) async fn close(mut self) {
         match timeout(CLOSE_LIMIT, poll_fn(|cx| self.connection.poll_close(cx))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the connection broke while it was closed"),
             Err(_) => tracing::debug!("the control plane did not answer the close"),
         }
-        Ended::Here
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -248,10 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
             }
         };
-        let received = self.pulse.received();
-        if received != self.received {
-            (self.received, self.alive) = (received, Instant::now());
-        }
+        self.vigil.note(self.pulse.received());
         ended
     }
 
@@ -288,19 +230,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
             }
         }
-    }
-
-    /// When to look again whether the peer is alive; asks it when it has been silent. `None`: it is dead.
-    fn next_watch(&self) -> Option<Instant> {
-        let silence = self.alive.elapsed();
-        if silence >= DEAD_AFTER {
-            return None;
-        }
-        if silence < PING_AFTER {
-            return Some(self.alive + PING_AFTER);
-        }
-        self.pulse.ping();
-        Some(self.alive + DEAD_AFTER)
     }
 }
 
