@@ -6,6 +6,7 @@ pub mod app;
 pub mod backoff;
 pub mod buffer;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod control;
 pub mod demo;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::join;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +16,7 @@ use super::{balance, settings};
 use crate::buffer::Buffer;
 use crate::buffer::ledger::Ledger;
 use crate::cli::{Exit, Ready};
+use crate::collect;
 use crate::config::{Config, Faults};
 use crate::forward::Forwarder;
 use crate::ingest::{Claim, Ingest, Listener, Senders};
@@ -133,6 +136,14 @@ impl Sidecar {
             scrape: config.prometheus.clone().map(settings::address),
             api: Some(config.api_socket.clone()),
         };
+        let (jobs, held) = settings::targets(config, &self.metrics.targets);
+        let reporter = Reporter::new(
+            upstream.clone(),
+            settings::report(config, &self.view, &held),
+            self.metrics.report.clone(),
+            fastrand::Rng::new(),
+        );
+        let pace = reporter.pace();
         let (scripts, to, schedule) = (
             Arc::clone(&self.scripts),
             upstream.clone(),
@@ -140,7 +151,8 @@ impl Sidecar {
         );
         let endpoint = endpoint
             .start_beside(Arc::clone(&self.view), |stop| {
-                scripts.serve(to, schedule, stop)
+                let collected = collect::serve(jobs, pace, stop.clone());
+                join(collected, scripts.serve(to, schedule, stop)).map(|_both_ended| ())
             })
             .await?;
         ready(&Ready::new(
@@ -177,12 +189,6 @@ impl Sidecar {
         let mut link = Part::start("link", driver.run(link_stop.clone()));
         // Nobody watches it: should it fail, that is counted as a panic, and the logs go on.
         let mut report = Part::start("reporter", {
-            let reporter = Reporter::new(
-                upstream.clone(),
-                settings::report(config, &self.view),
-                self.metrics.report.clone(),
-                fastrand::Rng::new(),
-            );
             let (stop, taken_over) = (report_stop.clone(), taken_over.clone());
             // The series are those of the instance that took over then, which has begun at 0.
             async move { taken_over.run_until_cancelled(reporter.run(&stop)).await }

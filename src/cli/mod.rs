@@ -13,6 +13,8 @@ mod flags;
 pub mod generate;
 mod ready;
 
+use crate::collect::Location;
+
 pub use exit::Exit;
 pub use flags::{ControlFlags, EmitFlags, RunFlags, StatusFlags};
 pub use ready::{ControlReady, Ready};
@@ -75,6 +77,12 @@ pub enum Command {
     Emit(emit::EmitArgs),
     /// Ask a running sidecar how it is doing
     Status(StatusArgs),
+    /// Fetch the metrics page of another program and print what it says
+    ///
+    /// Reads the text format 0.0.4 and OpenMetrics 1.0. Lines that cannot be read are told on stderr, each with line,
+    /// column, what was expected and what is there; the others are printed. A page has at most 64 MiB after
+    /// decompression and a million samples, and takes at most 30 s; redirects are not followed, proxies not asked.
+    Scrape(ScrapeArgs),
     /// Describe the metrics
     #[command(subcommand)]
     Metrics(MetricsCommand),
@@ -129,6 +137,23 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `weir scrape`.
+#[derive(Clone, Debug, Args)]
+pub struct ScrapeArgs {
+    /// Where the page is.
+    #[arg(
+        value_name = "URL",
+        help = "http://HOST[:PORT][/PATH], https://HOST[:PORT][/PATH] or unix:/SOCKET[:/PATH]; the path is /metrics where it is left out"
+    )]
+    pub location: Location,
+    /// Print JSON: an array of families, each with name, type, help and samples
+    #[arg(long)]
+    pub json: bool,
+    /// Fail, with exit code 1, if a line cannot be read
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Views of the catalogue of metrics.

@@ -43,6 +43,7 @@ pub use token::{TokenError, TokenSource};
 
 use crate::backoff::Schedule;
 use crate::buffer::WhenFull;
+use crate::collect::Target;
 use crate::forward::retry::Delivery;
 use crate::report::AgentMetrics;
 use crate::upstream::Transport;
@@ -69,6 +70,8 @@ pub struct Config {
     pub api_socket: PathBuf,
     /// Time that a stop may take to send what is held; may be zero.
     pub drain_timeout: Duration,
+    /// Programs whose metrics are reported too: at most 16, each with a name of its own.
+    pub scrape: Vec<Target>,
     /// What is logged, and how.
     pub log: Log,
     origins: BTreeMap<&'static str, Origin>,

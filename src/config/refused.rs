@@ -3,7 +3,7 @@
 
 use super::fault::Wrong;
 use super::parse::{MAX_SIZE, choice, size};
-use super::setting::{ROLE, SCRAPE, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting};
+use super::setting::{ROLE, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting};
 
 /// What this version can honour of a setting.
 pub(crate) struct Refusal {
@@ -44,10 +44,5 @@ pub(crate) static REFUSALS: &[Refusal] = &[
             )
         },
         reason: NO_SPOOL,
-    },
-    Refusal {
-        setting: &SCRAPE,
-        available: |_| Ok(false),
-        reason: "scraping other programs is not built yet",
     },
 ];

@@ -389,6 +389,47 @@ pub const REPORT_LAST_SUCCESS: Family = family(
     "Unix time of the latest report of metrics that the control plane took; 0 before the first.",
 );
 
+const TARGET: &[Label] = &[Label {
+    name: "target",
+    values: &[],
+}];
+
+/// Whether the page of another program could be read.
+pub const SCRAPE_UP: Family = split(
+    "weir_scrape_up",
+    Gauge,
+    TARGET,
+    "1 if the latest scrape of this target gave a page, else 0.",
+);
+/// How long it took.
+pub const SCRAPE_DURATION: Family = split(
+    "weir_scrape_duration_seconds",
+    Gauge,
+    TARGET,
+    "How long the latest scrape of this target took, whatever came of it.",
+);
+/// What was on it.
+pub const SCRAPE_SAMPLES: Family = split(
+    "weir_scrape_samples",
+    Gauge,
+    TARGET,
+    "Samples on the latest page of this target that could be read.",
+);
+/// What could not be read of it.
+pub const SCRAPE_FAULTS: Family = split(
+    "weir_scrape_faults_total",
+    Counter,
+    TARGET,
+    "Lines of the pages of this target that could not be read; each costs itself.",
+);
+/// When its program began anew.
+pub const SCRAPE_RESETS: Family = split(
+    "weir_scrape_counter_resets_total",
+    Counter,
+    TARGET,
+    "Counters of this target that were lower than on the page before; they are reported as they are.",
+);
+
 /// Panics caught anywhere in the process.
 pub const PANICS: Family = family(
     "weir_panics_total",
@@ -492,6 +533,11 @@ pub const SIDECAR: &[Family] = &[
     REPORT_ATTEMPTS,
     REPORT_SAMPLES_REFUSED,
     REPORT_LAST_SUCCESS,
+    SCRAPE_UP,
+    SCRAPE_DURATION,
+    SCRAPE_SAMPLES,
+    SCRAPE_FAULTS,
+    SCRAPE_RESETS,
     PANICS,
     BUILD_INFO,
     PROCESS_CPU,

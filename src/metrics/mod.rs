@@ -16,6 +16,7 @@ mod labels;
 mod process;
 pub(crate) mod sample;
 mod script;
+mod targets;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub use labels::{
 };
 pub use process::ProcessCollector;
 pub use script::ScriptMetrics;
+pub use targets::{TargetMetrics, TargetsMetrics};
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub scripts: ScriptMetrics,
     /// What reports to the control plane count.
     pub report: ReportMetrics,
+    /// What the collection of other programs' metrics counts.
+    pub targets: TargetsMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -71,6 +75,7 @@ impl Metrics {
                 refused: each(&catalog::REPORT_SAMPLES_REFUSED)?,
                 last_success: gauge(&catalog::REPORT_LAST_SUCCESS)?,
             },
+            targets: TargetsMetrics::new()?,
             panics: counter(&catalog::PANICS)?,
         })
     }
@@ -92,6 +97,7 @@ impl Metrics {
             Box::new(self.panics.clone()),
         ];
         all.extend(self.scripts.collectors());
+        all.extend(self.targets.collectors());
         all
     }
 }

@@ -4,6 +4,7 @@
 //! from an [`Outcome`] is decided in [`crate::forward::retry`] alone.
 
 mod dial;
+mod direct;
 mod error;
 mod grpc;
 mod http1;
@@ -21,6 +22,8 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub(crate) use direct::Direct;
+pub(crate) use http1::Io;
 pub use link::{Driver, Link};
 pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};

@@ -22,6 +22,7 @@ use crate::report::AgentMetrics;
 
 mod control;
 mod path;
+mod scrape;
 mod upstream;
 
 /// Most batches: each costs a record even when it is tiny, and ten million records are gigabytes.
@@ -56,6 +57,7 @@ impl Config {
         let prometheus = resolver.prometheus();
         let api_socket = resolver.api_socket(socket.as_ref().map(|socket| socket.path.as_path()));
         let drain_timeout = resolver.value(&DRAIN_TIMEOUT, parse::duration);
+        let scrape = resolver.scrape();
         let log = resolver.log(&LOG_LEVEL, &LOG_FORMAT);
         resolver.check_paths_differ(
             socket.as_ref(),
@@ -76,6 +78,7 @@ impl Config {
             prometheus,
             api_socket,
             drain_timeout,
+            scrape,
             log,
         ) {
             (
@@ -87,6 +90,7 @@ impl Config {
                 Some(prometheus),
                 Some(api_socket),
                 Some(drain_timeout),
+                Some(scrape),
                 Some(log),
             ) if faults.is_empty() => Ok(Self {
                 upstream,
@@ -97,6 +101,7 @@ impl Config {
                 prometheus,
                 api_socket,
                 drain_timeout,
+                scrape,
                 log,
                 origins: raw.into_origins(),
                 warnings,

@@ -34,6 +34,9 @@ const LIMITS: Limits = Limits {
     max_bytes: 1 << 20,
 };
 
+/// A program whose metrics are collected, without which there are no series of any.
+const TARGET: &str = "node";
+
 /// Far longer than any answer takes: a test that waits this long has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -60,6 +63,7 @@ impl Sidecar {
         let metrics = Metrics::new().unwrap();
         let directory = tempfile::tempdir().unwrap();
         let scripts = Desk::open(&directory.path().join(API), metrics.scripts.clone());
+        metrics.targets.target(TARGET);
         let sources = Sources {
             scripts: Arc::new(scripts),
             buffer: Arc::clone(&buffer),

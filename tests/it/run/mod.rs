@@ -15,6 +15,7 @@ mod slow;
 mod start;
 mod status;
 mod stop;
+mod targets;
 
 use url::Url;
 
