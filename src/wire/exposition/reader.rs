@@ -49,7 +49,7 @@ pub struct Sample<'r, 'p> {
 
 /// Reads a page from its beginning to its end, once.
 ///
-/// It holds the families of the page and, for each series, a hash of it and where it stands: some 50 bytes. A page of
+/// It holds the families of the page and, for each series, a hash of it and where it stands: some 35 bytes. A page of
 /// many series is bounded by whoever stops reading.
 #[derive(Debug)]
 pub struct Reader<'p> {

@@ -3,6 +3,7 @@
 use weir::wire::exposition::{Fault, Format};
 
 use super::judge::Verdict;
+use super::sampled::Reading;
 
 /// A line that Weir refuses although a parser takes it.
 #[derive(Debug)]
@@ -144,6 +145,8 @@ pub enum What {
     Says(&'static [&'static str]),
     /// It takes the page and reads other samples, of this format, with one of these in it.
     ReadsOtherwise(Format, &'static [&'static str]),
+    /// It takes the page and reads other samples of histograms and summaries, and of nothing else.
+    ReadsCompositesOtherwise,
 }
 
 pub const ACCEPTED: &[Accepted] = &[
@@ -173,11 +176,6 @@ pub const ACCEPTED: &[Accepted] = &[
             "linebreak expected after metadata",
         ]),
         reason: "textparse overlooks a NUL within a word: T\\0YPE is TYPE",
-    },
-    Accepted {
-        reader: Reader::Textparse,
-        what: What::ReadsOtherwise(Format::OpenMetrics, &["."]),
-        reason: "a time is rounded to the next millisecond, as expfmt does; textparse cuts 1.0015 and even 1.001 off",
     },
     Accepted {
         reader: Reader::Expfmt,
@@ -223,30 +221,29 @@ pub const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         reader: Reader::Expfmt,
-        what: What::ReadsOtherwise(Format::Text, &["histogram", "summary"]),
+        what: What::ReadsCompositesOtherwise,
         reason: "expfmt has one time for all samples of a metric, whole counts, and no place for a sample without its bound",
-    },
-    Accepted {
-        reader: Reader::Expfmt,
-        what: What::ReadsOtherwise(Format::OpenMetrics, &["histogram", "summary", "_created"]),
-        reason: "as above",
     },
 ];
 
 /// Whether a row allows not to take a parser's word for a page without a fault.
 pub fn may_accept(
     reader: Reader,
-    said: Option<&str>,
+    ours: &Reading,
+    theirs: &Reading,
     page: &[u8],
     format: Format,
 ) -> Option<usize> {
     let page = format!("\n{}", String::from_utf8_lossy(page));
     ACCEPTED.iter().position(|row| {
         row.reader == reader
-            && match (&row.what, said) {
+            && match (&row.what, theirs.fault.as_deref()) {
                 (What::Says(words), Some(said)) => words.iter().any(|word| said.contains(word)),
                 (What::ReadsOtherwise(of, signs), None) => {
                     *of == format && signs.iter().any(|sign| page.contains(sign))
+                }
+                (What::ReadsCompositesOtherwise, None) => {
+                    ours.without_composites(ours) == theirs.without_composites(ours)
                 }
                 _ => false,
             }

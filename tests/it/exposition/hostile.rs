@@ -12,7 +12,7 @@ use super::judge::{Judge, Verdict};
 use super::layout::{dressed, tidy};
 use super::sampled::{Reading, ours};
 
-/// Pages of each format that are compared; hundreds of thousands were seen to agree.
+/// Pages of each format that are compared. The rows were found on 70 000 others of each.
 const PAGES: usize = 2_500;
 
 #[test]
@@ -66,10 +66,10 @@ fn a_hostile_page_is_read_as_the_parsers_of_prometheus_read_it() {
                 (Reader::Textparse, &verdict.textparse),
                 (Reader::Expfmt, &verdict.expfmt),
             ] {
-                if agree(&reading, theirs, reader) {
+                if agree(&reading, theirs, reader, format) {
                     continue;
                 }
-                match may_accept(reader, theirs.fault.as_deref(), &clean, format) {
+                match may_accept(reader, &reading, theirs, &clean, format) {
                     Some(row) => drop(accepted.insert(row)),
                     None => unexplained(format!("accepted, unlike {reader:?}"), &verdict),
                 }
@@ -92,15 +92,27 @@ fn a_hostile_page_is_read_as_the_parsers_of_prometheus_read_it() {
     }
 }
 
-/// expfmt keeps no time of creation as a sample.
-fn agree(ours: &Reading, theirs: &Reading, reader: Reader) -> bool {
+/// Whether a parser has read what we have. expfmt keeps no time of creation as a sample; textparse cuts off what is less
+/// than a millisecond, where expfmt and Weir round: it makes 1.000 s of 1.001.
+fn agree(ours: &Reading, theirs: &Reading, reader: Reader, format: Format) -> bool {
+    let cuts = reader == Reader::Textparse && format == Format::OpenMetrics;
     let kept = |reading: &Reading| -> Vec<_> {
         let samples = reading.samples.iter().cloned();
         samples
             .filter(|sample| reader == Reader::Textparse || !sample.name.ends_with("_created"))
             .collect()
     };
-    theirs.fault.is_none() && kept(ours) == kept(theirs)
+    let (ours, theirs_read) = (kept(ours), kept(theirs));
+    theirs.fault.is_none()
+        && ours.len() == theirs_read.len()
+        && ours.iter().zip(&theirs_read).all(|(ours, theirs)| {
+            let cut = |at: i64| ours.timestamp_ms.is_some_and(|ours| ours.abs_diff(at) == 1);
+            let cut = cuts && theirs.timestamp_ms.is_some_and(cut);
+            ours == theirs
+                || cut
+                    && (&ours.name, &ours.labels, ours.value)
+                        == (&theirs.name, &theirs.labels, theirs.value)
+        })
 }
 
 #[test]

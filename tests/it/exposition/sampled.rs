@@ -80,6 +80,23 @@ pub struct Reading {
     pub exemplars: Vec<Exemplified>,
 }
 
+impl Reading {
+    /// The samples that belong to no histogram or summary, by the types that `typed` has read.
+    pub fn without_composites(&self, typed: &Self) -> Vec<&Sampled> {
+        let composite = |sample: &&Sampled| {
+            let mut families = typed.families.iter();
+            families.any(|(family, (kind, _))| {
+                matches!(&**kind, "histogram" | "gaugehistogram" | "summary")
+                    && sample.name.starts_with(&escaped(family.as_bytes()))
+            })
+        };
+        self.samples
+            .iter()
+            .filter(|sample| !composite(sample))
+            .collect()
+    }
+}
+
 /// What Weir makes of a page, and its faults.
 pub fn ours(page: &[u8], format: Format) -> (Reading, Vec<Fault>) {
     let mut reader = Reader::new(page, format);
