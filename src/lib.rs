@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod audit_line;
 pub mod backoff;
 pub mod buffer;
 pub mod cli;
