@@ -8,6 +8,9 @@ use super::host::Host;
 use super::parse::exact_size;
 use crate::forward::MAX_LANES_IN_FLIGHT;
 
+/// What a spool takes: batches on their way to its thread, a group of them encoded, and the window it is read through.
+const SPOOL_BYTES: u64 = (1024 + 1024 + 128) * 1024;
+
 /// What the program needs before the first batch: code that is touched, runtime, TLS roots.
 const IDLE_BYTES: u64 = 8 << 20;
 
@@ -31,6 +34,7 @@ pub struct MemoryBound {
     payload: u64,
     records: u64,
     requests: u64,
+    spool: u64,
 }
 
 impl Config {
@@ -45,6 +49,7 @@ impl Config {
             requests: QUEUED_BYTES
                 .saturating_mul(MAX_LANES_IN_FLIGHT as u64)
                 .min(self.buffer.max_bytes),
+            spool: self.spool.as_ref().map_or(0, |_| SPOOL_BYTES),
         }
     }
 }
@@ -52,7 +57,7 @@ impl Config {
 impl MemoryBound {
     /// Sum of the parts in bytes.
     pub fn total(&self) -> u64 {
-        [self.payload, self.records, self.requests]
+        [self.payload, self.records, self.requests, self.spool]
             .iter()
             .fold(IDLE_BYTES, |sum, part| sum.saturating_add(*part))
     }
@@ -62,13 +67,14 @@ impl fmt::Display for MemoryBound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} idle, {} of batches, {} of their records, {} of requests in flight; and {} \
-             for each sender in the middle of a frame",
+            "{}: {} idle, {} of batches, {} of their records, {} of requests in flight, {} of the \
+             spool; and {} for each sender in the middle of a frame",
             rounded(self.total()),
             exact_size(IDLE_BYTES),
             exact_size(self.payload),
             rounded(self.records),
             rounded(self.requests),
+            rounded(self.spool),
             exact_size(FRAME_BYTES),
         )
     }

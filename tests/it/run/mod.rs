@@ -12,6 +12,7 @@ mod reports;
 mod senders;
 mod signals;
 mod slow;
+mod spool;
 mod start;
 mod status;
 mod stop;
