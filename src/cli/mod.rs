@@ -11,9 +11,10 @@ mod exit;
 mod flags;
 pub mod generate;
 mod ready;
+pub mod spool;
 
 pub use exit::Exit;
-pub use flags::{ControlFlags, EmitFlags, RunFlags, StatusFlags};
+pub use flags::{ControlFlags, EmitFlags, ReplayFlags, RunFlags, StatusFlags};
 pub use ready::{ControlReady, Ready};
 
 /// Forwards boundary audit logs out of a developer workspace, and counts every loss.
@@ -57,6 +58,9 @@ pub enum Command {
     Emit(emit::EmitArgs),
     /// Ask a running sidecar how it is doing
     Status(StatusArgs),
+    /// Look at a spool directory, check it, and take out what it holds
+    #[command(subcommand)]
+    Spool(spool::SpoolCommand),
     /// Describe the metrics
     #[command(subcommand)]
     Metrics(MetricsCommand),

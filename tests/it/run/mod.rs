@@ -13,6 +13,7 @@ mod senders;
 mod signals;
 mod slow;
 mod spool;
+mod spool_offline;
 mod start;
 mod status;
 mod stop;
