@@ -8,14 +8,16 @@ use tokio::runtime;
 use weir::app;
 use weir::cli::spool::SpoolCommand;
 use weir::cli::{
-    Cli, Command, ControlFlags, Exit, MetricsCommand, RunFlags, StatusArgs, check, emit, generate,
-    spool,
+    Cli, Command, ControlFlags, Exit, MetricsCommand, RunFlags, ScrapeArgs, StatusArgs, check,
+    emit, exec, generate, spool,
 };
+use weir::collect::print::{self, PrintError};
 use weir::config::control::ControlConfig;
 use weir::config::{Config, ThisMachine, resolve_api_socket};
 use weir::demo;
 use weir::metrics::doc;
 use weir::scrape::status::{self, Form, StatusError};
+use weir::upstream::RootFiles;
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
@@ -33,11 +35,13 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => {
             demo::run(arguments.length, stdout().is_terminal(), &mut stdout())
         }
+        Command::Exec(arguments) => exec::run(arguments, &ThisMachine, &mut stderr()),
         Command::Emit(arguments) => {
             emit::run(arguments, &ThisMachine, &mut stdout(), &mut stderr())
         }
         Command::Status(arguments) => status(&arguments),
         Command::Spool(command) => spool(command),
+        Command::Scrape(arguments) => scrape(&arguments),
         Command::Metrics(view) => metrics(view),
         Command::Completions { shell } => printed(generate::completions(shell, &mut stdout())),
         Command::Man { command } => printed(generate::man(command.as_deref(), &mut stdout())),
@@ -121,6 +125,37 @@ fn status(arguments: &StatusArgs) -> Exit {
         .and_then(|runtime| runtime.block_on(status::print(&api_socket, form, &mut stdout())));
     match printed {
         Ok(()) => Exit::Done,
+        Err(error) => {
+            complain(&error.to_string());
+            Exit::Failed
+        }
+    }
+}
+
+/// Prints the page of another program. A reader that has seen enough is no failure.
+fn scrape(arguments: &ScrapeArgs) -> Exit {
+    let form = print::Form {
+        json: arguments.json,
+        strict: arguments.strict,
+    };
+    let printed = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(PrintError::Output)
+        .and_then(|runtime| {
+            let mut out = BufWriter::new(stdout().lock());
+            let location = &arguments.location;
+            let roots = RootFiles::from_vars(|name| std::env::var(name).ok());
+            let mut warnings = stderr();
+            let printed = print::print(location, roots, form, &mut out, &mut warnings);
+            let printed = runtime.block_on(printed);
+            // A name that is still being looked up holds nobody up.
+            runtime.shutdown_background();
+            printed
+        });
+    match printed {
+        Ok(()) => Exit::Done,
+        Err(PrintError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::Done,
         Err(error) => {
             complain(&error.to_string());
             Exit::Failed

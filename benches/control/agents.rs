@@ -25,16 +25,16 @@ const SECONDS: u64 = 15;
 /// The clock of `/proc`, the same on every architecture that Linux and Rust share.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-pub(super) fn bench(directory: &Path) {
+pub(super) fn bench(transport: &str, directory: &Path) {
     let weir = start(directory);
     let idle = weir.resident();
     for scraped in [false, true] {
-        let (told, cpu, pages) = swarm(&weir, scraped);
+        let (told, cpu, pages) = swarm(&weir, transport, scraped);
         let how = if scraped { ", scraped" } else { "" };
         let print = |what: &str, value: f64| {
             println!(
                 "{:52} {value:12.1}",
-                format!("{AGENTS} agents{how}: {what}")
+                format!("{transport}: {AGENTS} agents{how}: {what}")
             );
         };
         print(
@@ -89,9 +89,12 @@ struct Page {
 }
 
 /// What the agents say, the share of a core that the server took, and pages if there were any.
-fn swarm(weir: &Server, scraped: bool) -> (Value, f64, Option<Page>) {
+fn swarm(weir: &Server, transport: &str, scraped: bool) -> (Value, f64, Option<Page>) {
     let mut agents = weir
-        .agent(&["-mode", "swarm", "-seconds", &SECONDS.to_string()])
+        .agent(
+            transport,
+            &["-mode", "swarm", "-seconds", &SECONDS.to_string()],
+        )
         .args(["-connections", &AGENTS.to_string()])
         .args(["-series", &SERIES.to_string()])
         .stdout(Stdio::piped())

@@ -21,6 +21,9 @@ use serde_json::Value;
 
 const TOKEN: &str = "6f1f9f3a-2a5e-4c9b-9a53-0d6f3b1c2e4d";
 
+/// How agents reach the servers.
+const TRANSPORTS: [&str; 2] = ["websocket", "grpc"];
+
 /// Agents that do nothing but answer pings.
 const IDLE: u64 = 1000;
 
@@ -35,24 +38,32 @@ fn main() {
     // The wire audit is an aid of tests: without it the server does what coderd does.
     let go = Server::start(peer("coderd"), &["-audit=false"]);
     let weir = Server::weir(&[]);
-    for lanes in ["1", "4", "16"] {
-        let what = format!("{lanes} calls at a time, logs/s");
-        row(&what, weir.load(lanes), go.load(lanes), |weir, go| {
-            weir / go
-        });
+    for transport in TRANSPORTS {
+        for lanes in ["1", "4", "16"] {
+            let what = format!("{transport}: {lanes} calls at a time, logs/s");
+            let (weir, go) = (weir.load(transport, lanes), go.load(transport, lanes));
+            row(&what, weir, go, |weir, go| weir / go);
+        }
     }
     drop(weir);
     let weir = Server::weir(&["--boundary-log-output", output]);
-    let written = weir.load("4");
-    let what = "4 calls at a time, written to a file, logs/s";
-    println!("{what:52} {written:12.1}");
+    for transport in TRANSPORTS {
+        let written = weir.load(transport, "4");
+        let what = format!("{transport}: 4 calls at a time, written to a file, logs/s");
+        println!("{what:52} {written:12.1}");
+    }
     drop((weir, go));
 
-    let weir = Server::weir(&[]).idle();
-    let go = Server::start(peer("coderd"), &["-audit=false"]).idle();
-    row("1000 idle agents, KiB each", weir, go, |weir, go| go / weir);
+    for transport in TRANSPORTS {
+        let weir = Server::weir(&[]).idle(transport);
+        let go = Server::start(peer("coderd"), &["-audit=false"]).idle(transport);
+        let what = format!("{transport}: {IDLE} idle agents, KiB each");
+        row(&what, weir, go, |weir, go| go / weir);
+    }
 
-    agents::bench(directory.path());
+    for transport in TRANSPORTS {
+        agents::bench(transport, directory.path());
+    }
 }
 
 fn row(what: &str, weir: f64, go: f64, better: impl Fn(f64, f64) -> f64) {
@@ -70,6 +81,8 @@ fn peer(name: &str) -> PathBuf {
 struct Server {
     child: Child,
     url: String,
+    /// Where they dial by gRPC, when that is elsewhere.
+    grpc: Option<String>,
     /// Where it is scraped, when it is.
     prometheus: Option<String>,
 }
@@ -98,22 +111,30 @@ impl Server {
         Self {
             child,
             url: text("url").expect("a URL"),
+            grpc: text("grpc"),
             prometheus: text("prometheus"),
         }
     }
 
-    fn agent(&self, args: &[&str]) -> Command {
+    fn agent(&self, transport: &str, args: &[&str]) -> Command {
+        let url = match (&self.grpc, transport) {
+            (Some(url), "grpc") => url,
+            _ => &self.url,
+        };
         let mut command = Command::new(peer("agent"));
         command
-            .args(["-url", &self.url, "-token", TOKEN])
+            .args(["-url", url, "-token", TOKEN, "-transport", transport])
             .args(args);
         command
     }
 
     /// Logs a second that are acknowledged over one connection.
-    fn load(&self, lanes: &str) -> f64 {
+    fn load(&self, transport: &str, lanes: &str) -> f64 {
         let load = self
-            .agent(&["-mode", "load", "-seconds", "5", "-lanes", lanes])
+            .agent(
+                transport,
+                &["-mode", "load", "-seconds", "5", "-lanes", lanes],
+            )
             .output();
         let load = load.expect("the agent runs").stdout;
         let told: Value = serde_json::from_slice(&load).expect("the agent says what it did");
@@ -121,11 +142,11 @@ impl Server {
     }
 
     /// KiB that each idle agent adds to what the server takes without any.
-    fn idle(&self) -> f64 {
+    fn idle(&self, transport: &str) -> f64 {
         let before = self.resident();
         let connections = IDLE.to_string();
         let mut agents = self
-            .agent(&["-mode", "idle", "-connections", &connections])
+            .agent(transport, &["-mode", "idle", "-connections", &connections])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,16 +1,17 @@
 //! From the configuration to what each stage wants to know.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::buffer::queue::Limits;
+use crate::collect::{Fetcher, Held, Job, MAX_PAGE, Target};
 use crate::config::{self, Config, Faults, ScrapeAddress};
 use crate::forward;
 use crate::ingest::{self, Sender};
 use crate::logging::ErrorChain;
+use crate::metrics::TargetsMetrics;
 use crate::report;
 use crate::scrape::status::SenderStatus;
 use crate::scrape::{Address, View};
@@ -45,12 +46,6 @@ pub(super) fn reload(
 
 pub(super) fn upstream(config: &Config) -> anyhow::Result<upstream::Settings> {
     let token = config.upstream.token.clone();
-    let variable = |name: &str| std::env::var(name).ok();
-    let path = |name: &str| {
-        variable(name)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    };
     Ok(upstream::Settings {
         url: config.upstream.url.clone(),
         transport: config.upstream.transport,
@@ -62,11 +57,12 @@ pub(super) fn upstream(config: &Config) -> anyhow::Result<upstream::Settings> {
         role: config.upstream.role.clone(),
         schedule: config.upstream.schedule,
         proxy: ProxySettings::from_vars(variable)?,
-        roots: RootFiles {
-            file: path("SSL_CERT_FILE"),
-            dir: path("SSL_CERT_DIR"),
-        },
+        roots: RootFiles::from_vars(variable),
     })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 pub(super) fn forward(config: &Config) -> forward::Settings {
@@ -78,15 +74,31 @@ pub(super) fn forward(config: &Config) -> forward::Settings {
     }
 }
 
-pub(super) fn report(config: &Config, view: &Arc<View>) -> report::Inputs {
+/// What is to be reported: what the view counts, and what is held of each target, in the order of the configuration.
+pub(super) fn report(config: &Config, view: &Arc<View>, targets: &[Held]) -> report::Inputs {
     let view = Arc::clone(view);
+    let source = |held: &Held| -> report::Source {
+        let held = held.clone();
+        Box::new(move || held.fresh(Instant::now()).to_vec())
+    };
     report::Inputs {
         own: Box::new(move || view.counted()),
-        others: Vec::new(),
+        others: targets.iter().map(source).collect(),
         agent_metrics: config
             .report_agent_metrics
             .are_reported(&config.upstream.role),
     }
+}
+
+/// A job for each target, and where it leaves what it finds.
+pub(super) fn targets(config: &Config, metrics: &TargetsMetrics) -> (Vec<Job>, Vec<Held>) {
+    let fetcher = Arc::new(Fetcher::new(RootFiles::from_vars(variable), MAX_PAGE));
+    let job = |target: &Target| {
+        let (held, metrics) = (Held::default(), metrics.target(&target.name));
+        let job = Job::new(target.clone(), Arc::clone(&fetcher), held.clone(), metrics);
+        (job, held)
+    };
+    config.scrape.iter().map(job).unzip()
 }
 
 pub(super) fn address(address: ScrapeAddress) -> Address {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::join;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,7 @@ use crate::buffer::Buffer;
 use crate::buffer::ledger::Ledger;
 use crate::buffer::spooler::{Spool, SpoolStart};
 use crate::cli::{Exit, Ready};
+use crate::collect;
 use crate::config::{Config, Faults};
 use crate::forward::Forwarder;
 use crate::ingest::{Claim, Ingest, Listener, Senders};
@@ -22,9 +25,10 @@ use crate::metrics::Metrics;
 use crate::report::Reporter;
 use crate::scrape::health::Phase;
 use crate::scrape::{Endpoint, Sources, View};
+use crate::script::Desk;
 use crate::shutdown::{self, Request, Signals, Stop};
 use crate::systemd;
-use crate::upstream::Link;
+use crate::upstream::{Link, Upstream};
 
 /// How long the link may take to close in order after the drain. Nothing depends on it any more.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -70,6 +74,7 @@ pub(crate) struct Sidecar {
     buffer: Arc<Buffer>,
     metrics: Metrics,
     senders: Arc<Senders>,
+    scripts: Arc<Desk>,
     view: Arc<View>,
     spool: Option<SpoolStart>,
 }
@@ -86,7 +91,9 @@ impl Sidecar {
             }
         };
         let senders = Senders::new();
+        let scripts = Arc::new(Desk::open(&config.api_socket, metrics.scripts.clone()));
         let sources = Sources {
+            scripts: Arc::clone(&scripts),
             buffer: Arc::clone(&buffer),
             limits,
             metrics: metrics.clone(),
@@ -108,6 +115,7 @@ impl Sidecar {
             buffer,
             metrics,
             senders,
+            scripts,
             view,
             spool,
         })
@@ -138,7 +146,25 @@ impl Sidecar {
             scrape: config.prometheus.clone().map(settings::address),
             api: Some(config.api_socket.clone()),
         };
-        let endpoint = endpoint.start(Arc::clone(&self.view)).await?;
+        let (jobs, held) = settings::targets(config, &self.metrics.targets);
+        let reporter = Reporter::new(
+            upstream.clone(),
+            settings::report(config, &self.view, &held),
+            self.metrics.report.clone(),
+            fastrand::Rng::new(),
+        );
+        let pace = reporter.pace();
+        let (scripts, to, schedule) = (
+            Arc::clone(&self.scripts),
+            upstream.clone(),
+            config.upstream.schedule,
+        );
+        let endpoint = endpoint
+            .start_beside(Arc::clone(&self.view), |stop| {
+                let collected = collect::serve(jobs, pace, stop.clone());
+                join(collected, scripts.serve(to, schedule, stop)).map(|_both_ended| ())
+            })
+            .await?;
         ready(&Ready::new(
             Some(config.socket.path.as_path()),
             endpoint.bound(),
@@ -175,12 +201,6 @@ impl Sidecar {
         let mut link = Part::start("link", driver.run(link_stop.clone()));
         // Nobody watches it: should it fail, that is counted as a panic, and the logs go on.
         let mut report = Part::start("reporter", {
-            let reporter = Reporter::new(
-                upstream.clone(),
-                settings::report(config, &self.view),
-                self.metrics.report.clone(),
-                fastrand::Rng::new(),
-            );
             let (stop, taken_over) = (report_stop.clone(), taken_over.clone());
             // The series are those of the instance that took over then, which has begun at 0.
             async move { taken_over.run_until_cancelled(reporter.run(&stop)).await }
@@ -190,7 +210,7 @@ impl Sidecar {
         // Ends when all is delivered after a stop, when the deadline of the stop has passed, or when a part fails.
         let served = tokio::select! {
             biased;
-            drained = self.drained(&mut ingest) => drained,
+            drained = self.drained(&mut ingest, &upstream) => drained,
             () = obeyed => Ok(()),
             ended = forward.ended() => ended.and(Err(anyhow::anyhow!("the forwarder ended by itself"))),
             () = failed(&mut spool) => Err(anyhow::anyhow!("the spool ended by itself")),
@@ -227,14 +247,24 @@ impl Sidecar {
         served.map(|()| exit)
     }
 
-    /// Waits until the audit socket was stopped and read to its end, and all of it is delivered.
-    async fn drained(&self, ingest: &mut Part<io::Result<()>>) -> anyhow::Result<()> {
+    /// Waits until the audit socket was stopped and read to its end, all of it is delivered, and the control plane knows of
+    /// every script. Without a link the last is for the next start.
+    async fn drained(
+        &self,
+        ingest: &mut Part<io::Result<()>>,
+        upstream: &impl Upstream,
+    ) -> anyhow::Result<()> {
         ingest
             .ended()
             .await?
             .transpose()
             .context("the audit socket failed")?;
         self.buffer.idle().await;
+        let (mut pending, mut connected) = (self.scripts.pending(), upstream.connected());
+        tokio::select! {
+            _ = pending.wait_for(|runs| *runs == 0) => {}
+            _ = connected.wait_for(|connected| !connected) => {}
+        }
         Ok(())
     }
 

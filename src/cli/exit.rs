@@ -13,6 +13,8 @@ pub enum Exit {
     Usage,
     /// 3: stopped, but logs were lost at shutdown; they are counted.
     Lost,
+    /// That of a script that was run.
+    Script(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +24,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Lost => 3,
+            Exit::Script(code) => code,
         })
     }
 }

@@ -7,11 +7,14 @@ use clap_complete::Shell;
 
 pub mod check;
 pub mod emit;
+pub mod exec;
 mod exit;
 mod flags;
 pub mod generate;
 mod ready;
 pub mod spool;
+
+use crate::collect::Location;
 
 pub use exit::Exit;
 pub use flags::{ControlFlags, EmitFlags, ReplayFlags, RunFlags, StatusFlags};
@@ -54,6 +57,23 @@ pub enum Command {
     ///
     /// Takes the settings of `weir run`. Every fault is listed at once, with exit code 2.
     Check(CheckArgs),
+    /// Run a script as the workspace agent does, and report it to the sidecar
+    ///
+    /// The script runs in a process group of its own, with input, outputs and terminal as they are; signals are handed on to
+    /// the group. Exit code: the script's own, 128 and the signal that killed it, 124 at the timeout, 126 when it cannot be
+    /// executed, 127 when it is not found. A script that exits with 0 while a process which it left behind still holds its
+    /// outputs is given 10 s for that, and then reported as PIPES_LEFT_OPEN, which counts as a failure. A process that has
+    /// left the group, as by setsid, is not looked after.
+    ///
+    /// Without a sidecar the report is queued in a file beside its socket, at most 1000 of them and 1MiB. Without this
+    /// command, a run can be reported by
+    ///
+    /// curl --unix-socket $TMPDIR/weir.sock http://weir/v1/scripts -d '{"name":"backup","exit_code":0,"started_at":1767225600,"ended_at":1767225603.5}'
+    ///
+    /// with "id" (UUID), "stage" (start, stop, cron) and "status" (OK, EXIT_FAILURE, TIMED_OUT, PIPES_LEFT_OPEN) where they
+    /// are known; times are Unix seconds or as 2026-01-01T00:00:00Z. The answer is 201, or 200 when a run of this id, or
+    /// else name, and this start had been counted before.
+    Exec(exec::ExecArgs),
     /// Write logs to the audit socket, as boundary does
     Emit(emit::EmitArgs),
     /// Ask a running sidecar how it is doing
@@ -61,6 +81,12 @@ pub enum Command {
     /// Look at a spool directory, check it, and take out what it holds
     #[command(subcommand)]
     Spool(spool::SpoolCommand),
+    /// Fetch the metrics page of another program and print what it says
+    ///
+    /// Reads the text format 0.0.4 and OpenMetrics 1.0. Lines that cannot be read are told on stderr, each with line,
+    /// column, what was expected and what is there; the others are printed. A page has at most 64 MiB after
+    /// decompression and a million samples, and takes at most 30 s; redirects are not followed, proxies not asked.
+    Scrape(ScrapeArgs),
     /// Describe the metrics
     #[command(subcommand)]
     Metrics(MetricsCommand),
@@ -115,6 +141,23 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `weir scrape`.
+#[derive(Clone, Debug, Args)]
+pub struct ScrapeArgs {
+    /// Where the page is.
+    #[arg(
+        value_name = "URL",
+        help = "http://HOST[:PORT][/PATH], https://HOST[:PORT][/PATH] or unix:/SOCKET[:/PATH]; the path is /metrics where it is left out"
+    )]
+    pub location: Location,
+    /// Print JSON: an array of families, each with name, type, help and samples
+    #[arg(long)]
+    pub json: bool,
+    /// Fail, with exit code 1, if a line cannot be read
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Views of the catalogue of metrics.

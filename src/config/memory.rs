@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Config;
 use super::host::Host;
 use super::parse::exact_size;
+use crate::collect::{MAX_HELD_BYTES, MAX_PAGE};
 use crate::forward::MAX_LANES_IN_FLIGHT;
 
 /// What a spool takes: batches on their way to its thread, a group of them encoded, and the window it is read through.
@@ -22,6 +23,10 @@ const BATCH_OVERHEAD_BYTES: u64 = 256;
 /// being made.
 const QUEUED_BYTES: u64 = (256 + 64) * 1024;
 
+/// What a target whose metrics are collected costs at most: its page, twice while it is unpacked and read, and the
+/// samples of it and of the one before.
+const TARGET_BYTES: u64 = 2 * (MAX_PAGE + MAX_HELD_BYTES) as u64;
+
 /// Largest part of a frame that a sender in the middle of one has in memory.
 const FRAME_BYTES: u64 = 32 * 1024;
 
@@ -35,6 +40,7 @@ pub struct MemoryBound {
     records: u64,
     requests: u64,
     spool: u64,
+    targets: u64,
 }
 
 impl Config {
@@ -50,6 +56,7 @@ impl Config {
                 .saturating_mul(MAX_LANES_IN_FLIGHT as u64)
                 .min(self.buffer.max_bytes),
             spool: self.spool.as_ref().map_or(0, |_| SPOOL_BYTES),
+            targets: TARGET_BYTES.saturating_mul(self.scrape.len() as u64),
         }
     }
 }
@@ -57,9 +64,15 @@ impl Config {
 impl MemoryBound {
     /// Sum of the parts in bytes.
     pub fn total(&self) -> u64 {
-        [self.payload, self.records, self.requests, self.spool]
-            .iter()
-            .fold(IDLE_BYTES, |sum, part| sum.saturating_add(*part))
+        [
+            self.payload,
+            self.records,
+            self.requests,
+            self.spool,
+            self.targets,
+        ]
+        .iter()
+        .fold(IDLE_BYTES, |sum, part| sum.saturating_add(*part))
     }
 }
 
@@ -68,13 +81,14 @@ impl fmt::Display for MemoryBound {
         write!(
             f,
             "{}: {} idle, {} of batches, {} of their records, {} of requests in flight, {} of the \
-             spool; and {} for each sender in the middle of a frame",
+             spool, {} of pages that are scraped; and {} for each sender in the middle of a frame",
             rounded(self.total()),
             exact_size(IDLE_BYTES),
             exact_size(self.payload),
             rounded(self.records),
             rounded(self.requests),
             rounded(self.spool),
+            rounded(self.targets),
             exact_size(FRAME_BYTES),
         )
     }

@@ -37,13 +37,14 @@ pub use host::{Host, ThisMachine};
 pub use memory::MemoryBound;
 pub(crate) use memory::memory_limit;
 pub use raw::Flags;
-pub use resolve::{resolve_api_socket, resolve_producer};
+pub use resolve::{resolve_api_socket, resolve_producer, resolve_reporter};
 pub use secret::Secret;
 pub use token::{TokenError, TokenSource};
 
 use crate::backoff::Schedule;
 use crate::buffer::WhenFull;
 use crate::buffer::spooler::SpoolSettings;
+use crate::collect::Target;
 use crate::forward::retry::Delivery;
 use crate::report::AgentMetrics;
 use crate::upstream::Transport;
@@ -72,6 +73,8 @@ pub struct Config {
     pub api_socket: PathBuf,
     /// Time that a stop may take to send what is held; may be zero.
     pub drain_timeout: Duration,
+    /// Programs whose metrics are reported too: at most 16, each with a name of its own.
+    pub scrape: Vec<Target>,
     /// What is logged, and how.
     pub log: Log,
     origins: BTreeMap<&'static str, Origin>,

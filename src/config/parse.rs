@@ -9,6 +9,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::{Host, Url};
 
 use super::fault::{Wrong, quoted};
+pub(super) use crate::uuid::parse as uuid;
 
 /// Longest duration: no deadline is further away, so adding one to a clock never overflows.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -165,20 +166,6 @@ pub(super) fn exact_size(bytes: u64) -> String {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
         None => format!("{bytes}B"),
     }
-}
-
-/// Reads a UUID in text form.
-pub(super) fn uuid(text: &str) -> Option<[u8; 16]> {
-    let well_placed = text.bytes().enumerate().all(|(at, byte)| match at {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => byte.is_ascii_hexdigit(),
-    });
-    if text.len() != 36 || !well_placed {
-        return None;
-    }
-    let digits = text.chars().filter_map(|digit| digit.to_digit(16));
-    let number = digits.fold(0, |number: u128, digit| number << 4 | u128::from(digit));
-    Some(number.to_be_bytes())
 }
 
 /// A duration that may be zero.

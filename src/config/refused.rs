@@ -2,7 +2,7 @@
 //! word, never ignored. When a feature arrives, its rows go.
 
 use super::fault::Wrong;
-use super::setting::{ROLE, SCRAPE, Setting};
+use super::setting::{ROLE, Setting};
 
 /// What this version can honour of a setting.
 pub(crate) struct Refusal {
@@ -13,15 +13,8 @@ pub(crate) struct Refusal {
     pub(crate) reason: &'static str,
 }
 
-pub(crate) static REFUSALS: &[Refusal] = &[
-    Refusal {
-        setting: &ROLE,
-        available: |value| Ok(value != "agent"),
-        reason: "being the workspace agent is not built yet",
-    },
-    Refusal {
-        setting: &SCRAPE,
-        available: |_| Ok(false),
-        reason: "scraping other programs is not built yet",
-    },
-];
+pub(crate) static REFUSALS: &[Refusal] = &[Refusal {
+    setting: &ROLE,
+    available: |value| Ok(value != "agent"),
+    reason: "being the workspace agent is not built yet",
+}];

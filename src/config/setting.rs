@@ -170,10 +170,15 @@ settings! {
         "How long a stop may take to send what is still held, 0s to 30days; the rest goes to the \
          spool, or without one is counted as lost");
     SCRAPE = ("scrape", "WEIR_SCRAPE", "NAME=URL", List, Unset,
-        "Metrics page of another program to report upstream; may be repeated");
+        "Program whose counters and gauges are reported to the control plane too, at most 16; may be \
+         repeated. NAME is 1 to 64 of A-Z a-z 0-9 . _ -, URL is http://, https:// or \
+         unix:/SOCKET:/PATH, and the path /metrics where it is left out. Asked as often as reports \
+         are made");
     API_SOCKET = ("api-socket", "WEIR_API_SOCKET", "PATH", Path,
         Derived("weir.sock beside the boundary socket"),
-        "Unix socket that answers `weir status`, mode 0600, at most 107 bytes long");
+        "Unix socket that answers `weir status` and takes reports of scripts, mode 0600, at most 107 \
+         bytes long; what is kept of scripts stands beside it, in files of its name with .scripts \
+         and .queue behind it");
     LOG_LEVEL = ("log-level", "WEIR_LOG", "LEVEL", Text, Text("info"),
         "error, warn, info, debug, trace or off; or several TARGET=LEVEL separated by commas, such \
          as info,weir::forward=debug");

@@ -14,8 +14,8 @@ use super::setting::{
     AGENT_HEADER, AGENT_TOKEN, AGENT_TOKEN_FILE, AGENT_URL, API_SOCKET, BLOCK_DEADLINE,
     BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES, DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT,
     LOG_LEVEL, PROMETHEUS_ADDRESS, REPORT_AGENT_METRICS, RETRY_INITIAL, RETRY_MAX, RETRY_MAX_AGE,
-    ROLE, SOCKET_MODE, SOCKET_PATH, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting, TAKE_OVER,
-    TRANSPORT, WHEN_FULL,
+    ROLE, SCRAPE, SOCKET_MODE, SOCKET_PATH, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting,
+    TAKE_OVER, TRANSPORT, WHEN_FULL,
 };
 use super::{Config, LogFormat, ScrapeAddress, TokenSource};
 use crate::buffer::WhenFull;
@@ -98,6 +98,12 @@ impl Config {
                 &DRAIN_TIMEOUT,
                 text(format_duration(self.drain_timeout).to_string()),
             ),
+        ]);
+        if !self.scrape.is_empty() {
+            let targets = self.scrape.iter().map(|target| text(target.to_string()));
+            values.push((&SCRAPE, Value::Array(targets.collect())));
+        }
+        values.extend([
             (&API_SOCKET, path(&self.api_socket)),
             (&LOG_LEVEL, text(self.log.filter.to_string())),
             (&LOG_FORMAT, text(log_format(self.log.format))),

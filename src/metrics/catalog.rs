@@ -3,7 +3,10 @@
 //! Handles, the exposition, METRICS.md and the tests are made from it. A series whose label values are
 //! listed here exists from the start, at 0.
 
-use super::labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault, SampleFault};
+use super::labels::{
+    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, SampleFault,
+    ScriptReportOutcome,
+};
 use Kind::{Counter, Gauge, Histogram};
 
 /// The type of a family, as its `# TYPE` line says it.
@@ -353,6 +356,65 @@ pub const CONNECTIONS_TOTAL: Family = family(
     "Connections accepted on the audit socket.",
 );
 
+const SUCCESS: &[Label] = &[Label {
+    name: "success",
+    values: &["true", "false"],
+}];
+
+/// Runs of scripts, in the Go agent's words.
+pub const AGENT_SCRIPTS_EXECUTED: Family = split(
+    "agent_scripts_executed_total",
+    Counter,
+    SUCCESS,
+    "Scripts that ran to their end, cron jobs included; a timeout and outputs left open are no success. Goes on over a restart.",
+);
+/// Runs of scripts, for the control plane: the agent may be counting under the other name.
+pub const SCRIPTS_EXECUTED: Family = split(
+    "weir_scripts_executed_total",
+    Counter,
+    SUCCESS,
+    "The same as agent_scripts_executed_total, under a name that no agent reports.",
+);
+/// The start script, in the Go agent's words.
+pub const STARTUP_SCRIPT: Family = split(
+    "coderd_agentstats_startup_script_seconds",
+    Gauge,
+    SUCCESS,
+    "Time that the start script which ended last took, in seconds; 0 before the first.",
+);
+/// Reports of runs.
+pub const SCRIPT_REPORTS: Family = split(
+    "weir_script_reports_total",
+    Counter,
+    &[Label {
+        name: "outcome",
+        values: ScriptReportOutcome::VALUES,
+    }],
+    "Reports of scripts on the API socket and in the queue beside it, by what became of them.",
+);
+/// Runs that the control plane was to be told of.
+pub const SCRIPT_COMPLETIONS: Family = split(
+    "weir_script_completions_total",
+    Counter,
+    &[Label {
+        name: "outcome",
+        values: CompletionOutcome::VALUES,
+    }],
+    "Runs of scripts with an id that wait for the control plane no more, by what became of them.",
+);
+/// Runs that the control plane is to be told of.
+pub const SCRIPT_COMPLETIONS_PENDING: Family = family(
+    "weir_script_completions_pending",
+    Gauge,
+    "Runs of scripts with an id that the control plane is still to be told of.",
+);
+/// The state of scripts on disk.
+pub const SCRIPT_JOURNAL_ERRORS: Family = family(
+    "weir_script_journal_errors_total",
+    Counter,
+    "Failures to keep the counts of scripts on disk; a kill before they are kept again loses them.",
+);
+
 /// Whether a link stands.
 pub const UPSTREAM_CONNECTED: Family = family(
     "weir_upstream_connected",
@@ -395,6 +457,47 @@ pub const REPORT_LAST_SUCCESS: Family = family(
     "weir_report_last_success_timestamp_seconds",
     Gauge,
     "Unix time of the latest report of metrics that the control plane took; 0 before the first.",
+);
+
+const TARGET: &[Label] = &[Label {
+    name: "target",
+    values: &[],
+}];
+
+/// Whether the page of another program could be read.
+pub const SCRAPE_UP: Family = split(
+    "weir_scrape_up",
+    Gauge,
+    TARGET,
+    "1 if the latest scrape of this target gave a page, else 0.",
+);
+/// How long it took.
+pub const SCRAPE_DURATION: Family = split(
+    "weir_scrape_duration_seconds",
+    Gauge,
+    TARGET,
+    "How long the latest scrape of this target took, whatever came of it.",
+);
+/// What was on it.
+pub const SCRAPE_SAMPLES: Family = split(
+    "weir_scrape_samples",
+    Gauge,
+    TARGET,
+    "Samples on the latest page of this target that could be read.",
+);
+/// What could not be read of it.
+pub const SCRAPE_FAULTS: Family = split(
+    "weir_scrape_faults_total",
+    Counter,
+    TARGET,
+    "Lines of the pages of this target that could not be read; each costs itself.",
+);
+/// When its program began anew.
+pub const SCRAPE_RESETS: Family = split(
+    "weir_scrape_counter_resets_total",
+    Counter,
+    TARGET,
+    "Counters of this target that were lower than on the page before; they are reported as they are.",
 );
 
 /// Panics caught anywhere in the process.
@@ -499,11 +602,23 @@ pub const SIDECAR: &[Family] = &[
     FRAMES_REJECTED,
     CONNECTIONS,
     CONNECTIONS_TOTAL,
+    AGENT_SCRIPTS_EXECUTED,
+    SCRIPTS_EXECUTED,
+    STARTUP_SCRIPT,
+    SCRIPT_REPORTS,
+    SCRIPT_COMPLETIONS,
+    SCRIPT_COMPLETIONS_PENDING,
+    SCRIPT_JOURNAL_ERRORS,
     UPSTREAM_CONNECTED,
     UPSTREAM_DIALS,
     REPORT_ATTEMPTS,
     REPORT_SAMPLES_REFUSED,
     REPORT_LAST_SUCCESS,
+    SCRAPE_UP,
+    SCRAPE_DURATION,
+    SCRAPE_SAMPLES,
+    SCRAPE_FAULTS,
+    SCRAPE_RESETS,
     PANICS,
     BUILD_INFO,
     PROCESS_CPU,

@@ -94,6 +94,36 @@ label_values! {
 }
 
 label_values! {
+    /// What became of a report of a script's run.
+    pub enum ScriptReportOutcome {
+        /// It was counted.
+        Counted = "counted",
+        /// It had been counted before.
+        Repeated = "repeated",
+        /// It was none, and counts as no run.
+        Invalid = "invalid",
+        /// It had to go from the full queue of `weir exec`, and counts as no run.
+        QueueFull = "queue_full",
+    }
+}
+
+label_values! {
+    /// What became of a run that the control plane is to be told of.
+    pub enum CompletionOutcome {
+        /// The control plane acknowledged it.
+        Delivered = "delivered",
+        /// The control plane refused it three times.
+        Refused = "refused",
+        /// The same, after an attempt of unknown fate: it refuses what it has already.
+        Uncertain = "uncertain",
+        /// The control plane does not have the method.
+        Rejected = "rejected",
+        /// Too many others were waiting.
+        Overflow = "overflow",
+    }
+}
+
+label_values! {
     /// Why a series is not reported to the control plane.
     pub enum SampleFault {
         /// A name that belongs to the control plane, to the workspace agent, or to Weir itself.

@@ -15,6 +15,8 @@ pub mod exposition;
 mod labels;
 mod process;
 pub(crate) mod sample;
+mod script;
+mod targets;
 
 use std::time::Duration;
 
@@ -22,8 +24,13 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use catalog::{Family, Kind};
-pub use labels::{AttemptOutcome, DialOutcome, DropReason, FrameFault, SampleFault};
+pub use labels::{
+    AttemptOutcome, CompletionOutcome, DialOutcome, DropReason, FrameFault, SampleFault,
+    ScriptReportOutcome,
+};
 pub use process::ProcessCollector;
+pub use script::ScriptMetrics;
+pub use targets::{TargetMetrics, TargetsMetrics};
 
 /// The handles of all stages of the sidecar. Clones count into the same series.
 #[derive(Clone, Debug)]
@@ -34,8 +41,12 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// What the forwarder counts.
     pub forward: ForwardMetrics,
+    /// What is counted of scripts.
+    pub scripts: ScriptMetrics,
     /// What reports to the control plane count.
     pub report: ReportMetrics,
+    /// What the collection of other programs' metrics counts.
+    pub targets: TargetsMetrics,
     /// Panics in this process.
     pub panics: IntCounter,
 }
@@ -58,18 +69,20 @@ impl Metrics {
                 latency: histogram(&catalog::FORWARD_LATENCY)?,
                 last_success: gauge(&catalog::LAST_SUCCESS)?,
             },
+            scripts: ScriptMetrics::new()?,
             report: ReportMetrics {
                 attempts: each(&catalog::REPORT_ATTEMPTS)?,
                 refused: each(&catalog::REPORT_SAMPLES_REFUSED)?,
                 last_success: gauge(&catalog::REPORT_LAST_SUCCESS)?,
             },
+            targets: TargetsMetrics::new()?,
             panics: counter(&catalog::PANICS)?,
         })
     }
 
     /// Every collector behind the handles, for a registry.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![
+        let mut all: Vec<Box<dyn Collector>> = vec![
             Box::new(self.ingest.rejected.clone()),
             Box::new(self.ingest.open.clone()),
             Box::new(self.ingest.accepted.clone()),
@@ -82,7 +95,10 @@ impl Metrics {
             Box::new(self.report.refused.clone()),
             Box::new(self.report.last_success.clone()),
             Box::new(self.panics.clone()),
-        ]
+        ];
+        all.extend(self.scripts.collectors());
+        all.extend(self.targets.collectors());
+        all
     }
 }
 

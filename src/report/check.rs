@@ -50,6 +50,11 @@ fn namespace(name: &str) -> Namespace {
     }
 }
 
+/// Whether a name is one that a workspace agent reports itself.
+pub(super) fn is_agents(name: &str) -> bool {
+    namespace(name) == Namespace::Agent
+}
+
 /// Whether one of our own families is to go up at all. What is left out here was never meant to, so nobody counts it.
 pub(super) fn is_chosen(name: &str, agent_metrics: bool) -> bool {
     match namespace(name) {

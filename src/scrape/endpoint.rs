@@ -49,7 +49,25 @@ impl Endpoint {
     /// # Errors
     /// When there can be no thread or no runtime on it.
     pub async fn start(self, view: Arc<View>) -> io::Result<Handle> {
+        self.start_beside(view, |_stop| std::future::ready(()))
+            .await
+    }
+
+    /// The same, and runs something beside it on the thread, which may touch the disk for moments, until its token is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// As those of [`Self::start`].
+    pub async fn start_beside<F>(
+        self,
+        view: Arc<View>,
+        beside: impl FnOnce(CancellationToken) -> F,
+    ) -> io::Result<Handle>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let stop = CancellationToken::new();
+        let beside = beside(stop.clone());
         let (scrape_bound, scrape) = watch::channel(None);
         let (api_bound, api) = watch::channel(None);
         let scrape_site = self.scrape.map(|address| Site {
@@ -82,7 +100,7 @@ impl Endpoint {
         let thread = thread::Builder::new()
             .name("weir-scrape".to_owned())
             .spawn(move || {
-                runtime.block_on(run(sites, view, token, tried));
+                runtime.block_on(run(sites, view, beside, token, tried));
                 // A name that is still being looked up holds nobody up.
                 runtime.shutdown_background();
             })?;
@@ -134,10 +152,12 @@ struct Site {
 async fn run(
     sites: Vec<Site>,
     view: Arc<View>,
+    beside: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
     tried: oneshot::Sender<()>,
 ) {
     let mut tasks = JoinSet::new();
+    tasks.spawn(beside);
     for site in sites {
         let first = site.bind().await;
         if let Err(error) = &first {
@@ -211,7 +231,8 @@ mod tests {
         let (tried, all_tried) = oneshot::channel();
         let started = Instant::now();
         let mut running = JoinSet::new();
-        running.spawn(run(vec![site], view, stop.clone(), tried));
+        let beside = std::future::ready(());
+        running.spawn(run(vec![site], view, beside, stop.clone(), tried));
         all_tried.await.unwrap();
         assert_eq!(*is_bound.borrow(), None);
         drop(taken);

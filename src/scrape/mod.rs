@@ -8,6 +8,7 @@ mod exporter;
 pub mod health;
 mod listen;
 mod pages;
+mod scripts;
 mod serve;
 pub mod status;
 mod trend;

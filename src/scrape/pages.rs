@@ -1,13 +1,19 @@
-//! Which request is answered with which page. Every answer is made whole, at once and once per request.
+//! Which request is answered with which page. Every answer is made whole, and once per request; at once, but for the body of
+//! a post.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::health::Verdict;
+use super::scripts::scripts;
+use super::serve::{Reply, at_once};
 use super::view::View;
 use crate::metrics::exposition::{self, Format};
 
@@ -21,7 +27,11 @@ pub(super) const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; char
 const LANDING: &str = include_str!("landing.html");
 
 /// Answers on the scrape address. As on the Go agent, every path that is not known serves the metrics.
-pub(super) fn scrape<B>(view: &View, request: &Request<B>) -> Page {
+pub(super) fn scrape(view: &Arc<View>, request: Request<Incoming>) -> Reply<Full<Bytes>> {
+    at_once(scraped(view, &request))
+}
+
+fn scraped<B>(view: &View, request: &Request<B>) -> Page {
     if let Some(refusal) = refuse_writes(request) {
         return refusal;
     }
@@ -35,7 +45,15 @@ pub(super) fn scrape<B>(view: &View, request: &Request<B>) -> Page {
 }
 
 /// Answers on the API socket.
-pub(super) fn api<B>(view: &View, request: &Request<B>) -> Page {
+pub(super) fn api(view: &Arc<View>, request: Request<Incoming>) -> Reply<Full<Bytes>> {
+    if request.uri().path() == "/v1/scripts" {
+        let view = Arc::clone(view);
+        return Box::pin(async move { scripts(view.scripts(), request).await });
+    }
+    at_once(asked(view, &request))
+}
+
+fn asked<B>(view: &View, request: &Request<B>) -> Page {
     if let Some(refusal) = refuse_writes(request) {
         return refusal;
     }
@@ -45,7 +63,7 @@ pub(super) fn api<B>(view: &View, request: &Request<B>) -> Page {
         _ => page(
             StatusCode::NOT_FOUND,
             JSON,
-            r#"{"error":"there are /v1/status and /metrics"}"#,
+            r#"{"error":"there are /v1/status, /v1/scripts and /metrics"}"#,
         ),
     }
 }
@@ -112,7 +130,7 @@ fn code(verdict: &Verdict) -> StatusCode {
     }
 }
 
-fn json(status: StatusCode, answer: &impl Serialize) -> Page {
+pub(super) fn json(status: StatusCode, answer: &impl Serialize) -> Page {
     match serde_json::to_vec(answer) {
         Ok(mut text) => {
             text.push(b'\n');

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::ready;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -39,8 +40,16 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Chooses the answer to a request, at once.
-pub(super) type Routes<V, B> = fn(&V, &Request<Incoming>) -> Response<B>;
+/// Makes the answer to a request.
+pub(super) type Routes<V, B> = fn(&Arc<V>, Request<Incoming>) -> Reply<B>;
+
+/// An answer in the making.
+pub(super) type Reply<B> = Pin<Box<dyn Future<Output = Response<B>> + Send>>;
+
+/// An answer that is made.
+pub(super) fn at_once<B: Send + 'static>(page: Response<B>) -> Reply<B> {
+    Box::pin(ready(page))
+}
 
 /// What is served, and to whom.
 pub(super) struct Offer<V, B> {
@@ -118,7 +127,7 @@ async fn converse<V, B>(
     let (asked, due) = watch::channel(None);
     let service = service_fn(|request| {
         asked.send_replace(Some(Instant::now() + ANSWER_WITHIN));
-        ready(Ok::<_, Infallible>(routes(&view, &request)))
+        routes(&view, request).map(Ok::<_, Infallible>)
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())

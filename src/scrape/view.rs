@@ -9,11 +9,12 @@ use tokio::time::Instant;
 
 use super::books::{Books, BooksCollector};
 use super::health::{Health, Phase};
-use super::status::{SenderStatus, StatusDocument, Surroundings, UpstreamStatus};
+use super::status::{ScriptStatus, SenderStatus, StatusDocument, Surroundings, UpstreamStatus};
 use crate::buffer::Buffer;
 use crate::buffer::queue::Limits;
 use crate::metrics::exposition::{self, Format};
 use crate::metrics::{Metrics, ProcessCollector};
+use crate::script::Desk;
 
 /// Names the connections that are open on the audit socket now.
 pub type Senders = Box<dyn Fn() -> Vec<SenderStatus> + Send + Sync>;
@@ -28,6 +29,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Who is connected.
     pub senders: Senders,
+    /// Takes in the ends of scripts.
+    pub scripts: Arc<Desk>,
     /// Where the control plane is dialled; anybody who may scrape can read it.
     pub upstream_url: String,
 }
@@ -89,6 +92,11 @@ impl View {
         &self.health
     }
 
+    /// Takes in the ends of scripts.
+    pub(super) fn scripts(&self) -> &Desk {
+        &self.sources.scripts
+    }
+
     /// The page of metrics.
     ///
     /// # Errors
@@ -105,6 +113,7 @@ impl View {
 
     /// The status document.
     pub fn status(&self, now: Instant) -> StatusDocument {
+        let scripts = &self.sources.metrics.scripts;
         let last_success = self.sources.metrics.forward.last_success();
         let around = Surroundings {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs_f64(),
@@ -113,6 +122,11 @@ impl View {
             upstream: UpstreamStatus {
                 url: self.sources.upstream_url.clone(),
                 last_success_timestamp_seconds: (last_success != 0).then_some(last_success),
+            },
+            scripts: ScriptStatus {
+                succeeded: scripts.runs(true),
+                failed: scripts.runs(false),
+                pending_completions: scripts.pending(),
             },
             senders: (self.sources.senders)(),
         };

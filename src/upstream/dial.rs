@@ -48,7 +48,12 @@ pub(super) async fn connect(
     encrypted(io, url, tls, protocol).await
 }
 
-async fn encrypted(io: Io, url: &Url, tls: &Tls, protocol: Protocol) -> Result<Io, DialError> {
+pub(super) async fn encrypted(
+    io: Io,
+    url: &Url,
+    tls: &Tls,
+    protocol: Protocol,
+) -> Result<Io, DialError> {
     match url.host_str() {
         Some(host) if is_secure(url) => tls.connect(host, io, protocol).await,
         _ => Ok(io),
@@ -57,7 +62,7 @@ async fn encrypted(io: Io, url: &Url, tls: &Tls, protocol: Protocol) -> Result<I
 
 /// A TCP connection to the host of `url` itself: its addresses in turn, each tried beside those before it
 /// that have not failed.
-async fn open(url: &Url) -> Result<Io, DialError> {
+pub(super) async fn open(url: &Url) -> Result<Io, DialError> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
     let bare = host

@@ -4,6 +4,7 @@
 //! from an [`Outcome`] is decided in [`crate::forward::retry`] alone.
 
 mod dial;
+mod direct;
 mod error;
 mod grpc;
 mod http1;
@@ -21,6 +22,8 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub(crate) use direct::Direct;
+pub(crate) use http1::Io;
 pub use link::{Driver, Link};
 pub use proxy::{ProxyFault, ProxySettings};
 pub use settings::{RootFiles, Settings, TokenSource};
@@ -35,6 +38,9 @@ pub struct Rpc(&'static str);
 impl Rpc {
     /// Boundary audit logs; since API version 2.7.
     pub const REPORT_BOUNDARY_LOGS: Self = Self("/coder.agent.v2.Agent/ReportBoundaryLogs");
+
+    /// The end of a script; since API version 2.3.
+    pub const SCRIPT_COMPLETED: Self = Self("/coder.agent.v2.Agent/ScriptCompleted");
 
     /// Statistics of the agent and samples of metrics; without any, how often to report them; since API version 2.0.
     pub const UPDATE_STATS: Self = Self("/coder.agent.v2.Agent/UpdateStats");

@@ -58,6 +58,21 @@ pub struct RootFiles {
     pub dir: Option<PathBuf>,
 }
 
+impl RootFiles {
+    /// Those that these variables name; an empty one names none.
+    pub fn from_vars(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let path = |name| {
+            variable(name)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        };
+        Self {
+            file: path("SSL_CERT_FILE"),
+            dir: path("SSL_CERT_DIR"),
+        }
+    }
+}
+
 /// Names the headers but never their values, nor the token.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 pub mod boundary;
 pub mod drpc;
+pub mod exposition;
 mod field;
 pub mod grpc;
 #[cfg(test)]

@@ -118,7 +118,7 @@ fn help_names_variable_default_and_what_is_absent() {
     for text in [
         "[env: CODER_AGENT_URL] [required]",
         "[env: WEIR_SPOOL_MAX_BYTES] [default: 256MiB]",
-        "[in this version scraping other programs is not built yet]",
+        "[in this version being the workspace agent is not built yet]",
     ] {
         assert!(
             stdout(&output).contains(text),

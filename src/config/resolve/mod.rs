@@ -22,6 +22,7 @@ use crate::report::AgentMetrics;
 
 mod control;
 mod path;
+mod scrape;
 mod spool;
 mod upstream;
 
@@ -62,6 +63,7 @@ impl Config {
         let prometheus = resolver.prometheus();
         let api_socket = resolver.api_socket(socket.as_ref().map(|socket| socket.path.as_path()));
         let drain_timeout = resolver.value(&DRAIN_TIMEOUT, parse::duration);
+        let scrape = resolver.scrape();
         let log = resolver.log(&LOG_LEVEL, &LOG_FORMAT);
         resolver.check_paths_differ(
             socket.as_ref(),
@@ -83,6 +85,7 @@ impl Config {
             prometheus,
             api_socket,
             drain_timeout,
+            scrape,
             log,
         ) {
             (
@@ -95,6 +98,7 @@ impl Config {
                 Some(prometheus),
                 Some(api_socket),
                 Some(drain_timeout),
+                Some(scrape),
                 Some(log),
             ) if faults.is_empty() => Ok(Self {
                 upstream,
@@ -106,6 +110,7 @@ impl Config {
                 prometheus,
                 api_socket,
                 drain_timeout,
+                scrape,
                 log,
                 origins: raw.into_origins(),
                 warnings,
@@ -145,6 +150,31 @@ pub fn resolve_producer(flags: &Flags, host: &dyn Host) -> Result<(PathBuf, Log)
         resolver.socket_path(),
         resolver.log(&LOG_LEVEL, &LOG_FORMAT),
     ) {
+        (Some(path), Some(log)) if resolver.faults.is_empty() => Ok((path, log)),
+        _ => Err(Faults(resolver.faults)),
+    }
+}
+
+/// Path of the API socket, unless it is known, and what is logged, for one who reports to it: from the environment alone.
+///
+/// # Errors
+/// Every fault of the two socket paths and the log settings.
+pub fn resolve_reporter(
+    api_socket: Option<&Path>,
+    host: &dyn Host,
+) -> Result<(PathBuf, Log), Faults> {
+    let mut faults = Vec::new();
+    let settings = &[&SOCKET_PATH, &API_SOCKET, &LOG_LEVEL, &LOG_FORMAT];
+    let raw = Raw::collect(settings, &Flags::default(), host, &mut faults);
+    let mut resolver = Resolver::new(&raw, host, faults);
+    let path = match api_socket {
+        Some(path) => Some(path.to_owned()),
+        None => {
+            let socket = resolver.socket_path();
+            resolver.api_socket(socket.as_deref())
+        }
+    };
+    match (path, resolver.log(&LOG_LEVEL, &LOG_FORMAT)) {
         (Some(path), Some(log)) if resolver.faults.is_empty() => Ok((path, log)),
         _ => Err(Faults(resolver.faults)),
     }

@@ -78,6 +78,7 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.buffer.when_full, WhenFull::DropNewest);
     assert_eq!(config.forward.delivery, Delivery::AtLeastOnce);
     assert_eq!(config.forward.max_age, None);
+    assert_eq!(config.scrape, []);
     assert_eq!(config.forward.coalesce_max_bytes, 1 << 20);
     assert_eq!(
         config.prometheus,

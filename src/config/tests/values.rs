@@ -32,6 +32,11 @@ const VALID: &[(&str, &str, &str)] = &[
         "./a.sock",
         "\"/cwd/a.sock\"",
     ),
+    (
+        "scrape",
+        "node=http://h:9100,a.b_c-1=unix:/a.sock:/x?y=1",
+        "[\"node=http://h:9100/metrics\", \"a.b_c-1=unix:/a.sock:/x?y=1\"]",
+    ),
     ("prometheus-address", "", "\"\""),
     ("prometheus-address", ":9100", "\"0.0.0.0:9100\""),
     ("prometheus-address", "localhost:0", "\"localhost:0\""),
@@ -278,10 +283,25 @@ const INVALID: &[(&str, &str, &str)] = &[
         "expected a duration from 0s to 30days",
     ),
     ("drain-timeout", "-1s", "got \"-1s\""),
+    ("scrape", "http://h/?a=b", "expected a name of 1 to 64"),
+    ("scrape", "http://h", "expected NAME=URL, got \"http://h\""),
+    ("scrape", "=http://h", "got \"\""),
+    ("scrape", "a b=http://h", "got \"a b\""),
+    ("scrape", "a=h:9100", "expected http://HOST"),
     (
         "scrape",
-        "a=http://h/metrics",
-        "not available in this version: scraping",
+        "a=http://u:hidden@h",
+        "got one with a @ (not shown)",
+    ),
+    (
+        "scrape",
+        "a=unix:b.sock",
+        "expected an absolute path of a socket",
+    ),
+    (
+        "scrape",
+        "a=http://h,a=http://i",
+        "expected a name that no other target has",
     ),
     ("api-socket", "/dir", "got the directory /dir"),
     (
@@ -315,6 +335,22 @@ fn a_wrong_value_of_each_flag_is_one_fault_that_says_what_was_expected() {
         assert!(faults.ends_with("(command line)"), "{flag}: {faults}");
         assert!(!faults.contains("hidden"), "{faults}");
     }
+}
+
+#[test]
+fn every_target_that_is_wrong_is_a_fault_of_its_own() {
+    let many: Vec<_> = (0..17).map(|n| format!("t{n}=http://h")).collect();
+    let faults =
+        resolve(&[("scrape", "a=h"), ("scrape", "b c=http://h,d=http://h,d=x")]).unwrap_err();
+    assert!(
+        faults.starts_with("3 faults in the configuration:\n"),
+        "{faults}"
+    );
+    let faults = resolve(&[("scrape", &many.join(","))]).unwrap_err();
+    assert!(
+        faults.contains("--scrape: expected at most 16 targets, got 17"),
+        "{faults}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 
 use super::store::Slice;
@@ -27,6 +28,8 @@ pub struct Collection {
     /// What is being written, and the line to go on with.
     slice: Option<(Slice, usize)>,
     ended: bool,
+    /// Goes back with the end.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Why there is no collection.
@@ -46,13 +49,19 @@ pub enum CollectError {
 pub struct Stopped;
 
 impl Collection {
-    pub(super) fn new(id: u64, requests: Sender<Request>, slices: Receiver<Slice>) -> Self {
+    pub(super) fn new(
+        id: u64,
+        requests: Sender<Request>,
+        slices: Receiver<Slice>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             id,
             requests,
             slices,
             slice: None,
             ended: false,
+            permit: Some(permit),
         }
     }
 
@@ -100,7 +109,7 @@ impl Collection {
         self.ended
     }
 
-    /// The aggregator takes each request that the limit of collections allows, or it has stopped.
+    /// There is room for the request, or the aggregator has stopped.
     fn ask(&self, request: Request) {
         if self.requests.try_send(request).is_err() {
             tracing::debug!("the aggregator has stopped");
@@ -110,8 +119,8 @@ impl Collection {
 
 impl Drop for Collection {
     fn drop(&mut self) {
-        if !self.ended {
-            self.ask(Request::End(self.id));
+        if let Some(permit) = self.permit.take() {
+            self.ask(Request::End(self.id, permit));
         }
     }
 }

@@ -25,7 +25,8 @@ use crate::config::control::By;
 pub struct Settings {
     /// The names of an agent that the series of its metrics have; agents that share them share their series.
     pub by: By,
-    /// How long a series stays that is not reported any more: at least so long, and at most a sixteenth longer.
+    /// How long a series stays that is not reported any more: at least so long, and about a sixteenth
+    /// longer at most.
     pub expiry: Duration,
     /// Series of all agents together, at most.
     pub max_series: usize,

@@ -33,6 +33,11 @@ impl Load {
         })
     }
 
+    /// Whether there is such an agent.
+    pub(super) fn knows(&self, agent: u32) -> bool {
+        (agent as usize) < self.agents.len()
+    }
+
     /// Room for a report of that many bytes of an agent, until it is dropped; `None` when there is none.
     pub(super) fn enter(self: &Arc<Self>, agent: u32, bytes: usize) -> Option<Room> {
         let own = self.agents.get(agent as usize)?;

@@ -255,6 +255,26 @@ fn scrapes_are_limited_and_one_that_is_given_up_makes_room() {
 }
 
 #[test]
+fn scrapes_that_are_given_up_over_and_over_leave_nothing_behind() {
+    let plane = Plane::new(Duration::from_secs(120));
+    plane.report_many(10_000, 0.0);
+    plane.await_stored(1);
+    let mut begun = 0;
+    wait_for(|| {
+        // Left at the start, within, and where all slices are on their way.
+        if let Ok(mut collection) = plane.aggregator.collect() {
+            for _ in 0..begun % 30 {
+                collection.blocking_next().unwrap();
+            }
+            begun += 1;
+        }
+        begun == 300
+    });
+    wait_for(|| plane.value("coderd_agent_aggregator_collect_backlog", "") == 0.0);
+    assert_eq!(plane.page().lines().count(), 10_002);
+}
+
+#[test]
 fn another_build_takes_its_series_before_its_next_report() {
     let plane = Plane::new(Duration::from_secs(120));
     plane.report(0, &["old", "kept"], 1.0);
@@ -278,7 +298,9 @@ fn a_report_too_large_to_wait_is_dropped_and_counted() {
     assert_eq!(plane.value("weir_control_reports_total", "dropped"), 1.0);
     // As is one of an agent that there is not.
     plane.report(2, &["a"], 1.0);
+    plane.aggregator.rebuilt(Reporter::new(2, "agent"));
     assert_eq!(plane.value("weir_control_reports_total", "dropped"), 2.0);
+    assert_eq!(plane.page().lines().count(), 3);
     assert_eq!(plane.value("weir_control_reports_total", "accepted"), 1.0);
 }
 

@@ -23,7 +23,8 @@ const MAX_COLLECTIONS: usize = 4;
 /// Slices of a collection, made while others are written.
 pub(super) const SLICES: usize = 2;
 
-/// Requests that wait: of each collection its begin, its slices and its end.
+/// Requests that wait: of each collection its begin, its slices and its end, with which it makes room for another. So
+/// there is always room for one.
 const MAX_REQUESTS: usize = MAX_COLLECTIONS * (SLICES + 2);
 
 /// The handle of a running aggregator. Clones feed the same one.
@@ -59,15 +60,11 @@ pub(super) enum Update {
 /// What a scrape asks for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Begin {
-        id: u64,
-        to: mpsc::Sender<Slice>,
-        /// Held until the collection is ended.
-        permit: OwnedSemaphorePermit,
-    },
+    Begin(u64, mpsc::Sender<Slice>),
     /// One slice more, in the memory of a former one.
     More(u64, Slice),
-    End(u64),
+    /// Nothing more is asked for; what allowed the collection comes back.
+    End(u64, OwnedSemaphorePermit),
 }
 
 impl Aggregator {
@@ -128,6 +125,9 @@ impl Aggregator {
     /// The program connected again from another build: the series that it was the last to report go, before anything
     /// is stored that it reports from now on.
     pub fn rebuilt(&self, reporter: Reporter) {
+        if !self.load.knows(reporter.agent) {
+            return;
+        }
         if self.updates.try_send(Update::Rebuilt(reporter)).is_err() {
             tracing::warn!("the series of an agent's former build stay until they expire");
         }
@@ -148,9 +148,9 @@ impl Aggregator {
         let (to, slices) = mpsc::channel(SLICES);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.requests
-            .try_send(Request::Begin { id, to, permit })
+            .try_send(Request::Begin(id, to))
             .map_err(|_stopped| CollectError::Stopped)?;
-        Ok(Collection::new(id, self.requests.clone(), slices))
+        Ok(Collection::new(id, self.requests.clone(), slices, permit))
     }
 }
 

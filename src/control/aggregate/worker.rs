@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, select, tick};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::Settings;
 use super::queue::Load;
@@ -53,7 +53,6 @@ struct Active {
     empty: Vec<Slice>,
     /// What it took so far.
     took: Duration,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// The thread is told to end, or nobody has a handle any more.
@@ -163,13 +162,12 @@ impl Worker {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Begin { id, to, permit } => self.collections.push(Active {
+            Request::Begin(id, to) => self.collections.push(Active {
                 id,
                 cursor: self.store.begin_collection(),
                 to,
                 empty: (0..SLICES).map(|_| Slice::default()).collect(),
                 took: Duration::ZERO,
-                _permit: permit,
             }),
             Request::More(id, slice) => {
                 let mut all = self.collections.iter_mut();
@@ -177,7 +175,7 @@ impl Worker {
                     active.empty.push(slice);
                 }
             }
-            Request::End(id) => {
+            Request::End(id, _permit) => {
                 let store = &mut self.store;
                 self.collections.retain(|active| {
                     let stays = active.id != id;

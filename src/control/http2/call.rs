@@ -88,23 +88,24 @@ impl Call {
     /// Serves the call to its end.
     pub(super) async fn serve(
         self,
-        body: RecvStream,
+        mut body: RecvStream,
         mut respond: SendResponse<Bytes>,
         large: Arc<Semaphore>,
         metrics: ControlMetrics,
     ) {
         let outcome = tokio::select! {
             biased;
-            // The agent gave up, or its connection is gone: what was begun for it is dropped.
-            _reset = poll_fn(|cx| respond.poll_reset(cx)) => return,
-            outcome = self.outcome(body, large, &metrics) => outcome,
+            // The agent gave up or broke a rule, or its connection is gone: what was begun for it is dropped.
+            _reset = poll_fn(|cx| respond.poll_reset(cx)) => return blame(&mut body, &metrics).await,
+            outcome = self.outcome(&mut body, large, &metrics) => outcome,
         };
+        drop(body);
         Answer::call(outcome).finish(respond, metrics).await;
     }
 
     async fn outcome(
         self,
-        body: RecvStream,
+        body: &mut RecvStream,
         large: Arc<Semaphore>,
         metrics: &ControlMetrics,
     ) -> Result<Bytes, Status> {
@@ -116,13 +117,8 @@ impl Call {
                 Ok(Err(Unread::Message(fault))) => {
                     (ProtocolFault::GrpcMessage, not_a_message(fault))
                 }
-                Ok(Err(Unread::Stream(error))) => match error.reason() {
-                    Some(reason) if !error.is_remote() => {
-                        (fault_of(reason), Status::internal(error.to_string()))
-                    }
-                    // The call was given up, which is seen a moment later.
-                    _ => return Err(Status::cancelled(error.to_string())),
-                },
+                // The stream is reset, which is seen before this is answered.
+                Ok(Err(Unread::Stream(error))) => return Err(Status::cancelled(error.to_string())),
                 Err(_) => {
                     let status = format!("the request did not come within {IDLE_LIMIT:?}");
                     (ProtocolFault::IdleStream, Status::deadline_exceeded(status))
@@ -141,6 +137,21 @@ impl Call {
     }
 }
 
+/// Counts the reset of a stream if a broken rule was the reason; one that ends the connection is counted with that.
+async fn blame(body: &mut RecvStream, metrics: &ControlMetrics) {
+    // What had come before; nothing comes any more that would have to be waited for.
+    while let Some(data) = body.data().await {
+        let Err(error) = data else { continue };
+        if let Some(reason) = error.reason()
+            && error.is_reset()
+            && error.is_library()
+        {
+            metrics.violated(fault_of(reason));
+        }
+        return;
+    }
+}
+
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
@@ -152,7 +163,7 @@ enum Unread {
 
 /// The message of a call, and the place that it has if it is large. While it waits for one, its window stays closed.
 async fn read(
-    mut body: RecvStream,
+    body: &mut RecvStream,
     large: Arc<Semaphore>,
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Unread> {
     let mut assembler = Assembler::default();

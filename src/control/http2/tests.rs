@@ -295,6 +295,26 @@ async fn the_time_of_a_call_is_kept_and_its_end_is_counted() {
     bench.client.shutdown().await;
     bench.served().await;
     assert_eq!(cancelled(&bench), 3);
+    assert_eq!(bench.violations(ProtocolFault::Http2Frame), 0);
+}
+
+#[tokio::test]
+async fn a_rule_broken_on_a_stream_costs_that_alone_and_is_counted() {
+    let mut bench = Bench::new().await;
+    let request = Request::post("http://weir/coder.agent.v2.Agent/UpdateStats")
+        .header("content-type", "application/grpc")
+        .header("coder-session-token", token(0))
+        .header("content-length", "4")
+        .body(())
+        .unwrap();
+    let (response, mut body) = bench.requests.send_request(request, false).unwrap();
+    body.send_data(grpc::body(b"").unwrap(), false).unwrap();
+    let error = response.await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR));
+    assert_eq!(bench.call("UpdateStats", 0).await.0, "0");
+    bench.client.shutdown().await;
+    bench.served().await;
+    assert_eq!(bench.violations(ProtocolFault::Http2Frame), 1);
 }
 
 /// Sends of a body what the window lets through.

@@ -42,7 +42,7 @@ pub const CONTROL_DIALS_REFUSED: Family = split(
         name: "reason",
         values: DialRefusal::VALUES,
     }],
-    "Dials of agents that were refused, by reason.",
+    "Dials of agents, and calls over gRPC, that were not admitted, by reason.",
 );
 /// Calls of agents.
 pub const CONTROL_RPCS: Family = split(

@@ -9,7 +9,7 @@ use prost::Message as _;
 use super::super::check::Origin;
 use super::super::request::{Draft, Memory};
 use super::super::sample::of_families;
-use super::super::{MAX_BYTES, MAX_REFUSED, MAX_SERIES, Sample, SampleKind};
+use super::super::{MAX_BYTES, MAX_REFUSED, MAX_SERIES, Sample, SampleKind, yields};
 use crate::metrics::catalog::{AGENT_LOGS_DROPPED, LOGS_DROPPED, PROCESS_RESIDENT};
 use crate::metrics::sample::{single, split};
 use crate::metrics::{Metrics, SampleFault};
@@ -122,6 +122,7 @@ fn of_our_own_goes_up_what_is_chosen_and_a_histogram_counts_once() {
                 .filter(|name| *name != "weir_forward_latency_seconds")
                 .filter(|name| !name.starts_with("process_"))
                 .filter(|name| agent_metrics || !name.starts_with("agent_"))
+                .filter(|name| agent_metrics || !name.starts_with("coderd_"))
                 .collect();
             assert_eq!(sent_names, of_page);
             let expired = sent.iter().find(|metric| metric.value == 3.0).unwrap();
@@ -131,6 +132,41 @@ fn of_our_own_goes_up_what_is_chosen_and_a_histogram_counts_once() {
             assert_eq!(expired.labels[0].value, "expired");
         }
     }
+}
+
+#[test]
+fn ours_steps_aside_for_an_agents_name_and_for_no_other() {
+    let dropped = "agent_boundary_log_proxy_logs_dropped_total";
+    let scraped = [
+        vec![gauge("node_load1", &[])],
+        vec![
+            gauge(dropped, &[("reason", "buffer_full")]),
+            gauge("weir_logs_received_total", &[]),
+            gauge(
+                "coderd_agentstats_startup_script_seconds",
+                &[("success", "true")],
+            ),
+        ],
+    ];
+    // By name, and not by series: else one family would be put together from two programs.
+    for (name, labels) in [
+        (dropped, [("reason", "buffer_full")]),
+        (dropped, [("reason", "forward_failed")]),
+        (
+            "coderd_agentstats_startup_script_seconds",
+            [("success", "false")],
+        ),
+    ] {
+        assert!(yields(&gauge(name, &labels), &scraped), "{name}");
+    }
+    for name in [
+        "agent_scripts_executed_total",
+        "weir_logs_received_total",
+        "node_load1",
+    ] {
+        assert!(!yields(&gauge(name, &[]), &scraped), "{name}");
+    }
+    assert!(!yields(&gauge(dropped, &[]), &[]));
 }
 
 #[test]

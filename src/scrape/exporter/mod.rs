@@ -11,13 +11,14 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::listen::{Address, Listener};
 use super::pages::{HTML, PLAIN, page, refuse_writes, texts};
-use super::serve::{Offer, serve};
+use super::serve::{Offer, Reply, at_once, serve};
 use crate::metrics::control::ScrapeMetrics;
 use crate::metrics::exposition::{Format, accepts_gzip, accepts_html};
 use body::{Answer, Made};
@@ -122,9 +123,13 @@ async fn run<P: Pages>(
     serve(&listener, &offer, &shown, &stop).await;
 }
 
+fn route<P: Pages>(shown: &Arc<Shown<P>>, request: Request<Incoming>) -> Reply<Answer<P::Page>> {
+    at_once(answer(shown, &request))
+}
+
 /// Answers a request. As on coderd every path serves the metrics, `/` included; but a browser, which asks for a page to
 /// be read, finds one there.
-fn route<P: Pages, B>(shown: &Shown<P>, request: &Request<B>) -> Response<Answer<P::Page>> {
+fn answer<P: Pages, B>(shown: &Shown<P>, request: &Request<B>) -> Response<Answer<P::Page>> {
     if let Some(refusal) = refuse_writes(request) {
         return refusal.map(Answer::Whole);
     }

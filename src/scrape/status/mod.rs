@@ -60,6 +60,8 @@ pub struct StatusDocument {
     pub buffer: BufferStatus,
     /// The disk spool; null without one.
     pub spool: Option<SpoolDocument>,
+    /// Scripts that ran.
+    pub scripts: ScriptStatus,
     /// The open connections on the audit socket, at most [`MAX_SENDERS`] of them.
     pub senders: Vec<SenderStatus>,
     /// How many more connections are open.
@@ -127,6 +129,17 @@ impl From<&SpoolStatus> for SpoolDocument {
     }
 }
 
+/// Scripts that ran, over the restarts of the sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptStatus {
+    /// Runs that succeeded.
+    pub succeeded: u64,
+    /// Runs that did not.
+    pub failed: u64,
+    /// Runs that the control plane is still to be told of.
+    pub pending_completions: u64,
+}
+
 /// One connection on the audit socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SenderStatus {
@@ -156,6 +169,7 @@ pub(super) struct Surroundings {
     pub(super) phase: Phase,
     pub(super) connected: bool,
     pub(super) upstream: UpstreamStatus,
+    pub(super) scripts: ScriptStatus,
     pub(super) senders: Vec<SenderStatus>,
 }
 
@@ -196,6 +210,7 @@ impl StatusDocument {
                 capacity_bytes: limits.max_bytes,
             },
             spool: account.spool.as_ref().map(SpoolDocument::from),
+            scripts: around.scripts,
             senders,
             senders_left_out: left_out as u64,
         }

@@ -30,7 +30,7 @@ fn head(status: &StatusDocument, unix_now: i64) -> String {
     let full = status
         .time_to_full_seconds
         .map_or_else(|| "not filling".to_owned(), span);
-    let buffer = &status.buffer;
+    let (buffer, scripts) = (&status.buffer, &status.scripts);
     let spool = status.spool.as_ref().map_or_else(String::new, |spool| {
         let unavailable = if spool.available { "" } else { ", unavailable" };
         format!(
@@ -47,7 +47,8 @@ fn head(status: &StatusDocument, unix_now: i64) -> String {
          buffer        {batches} of {max_batches} batches, {bytes} of {max_bytes}\n\
          {spool}\
          oldest log    {oldest}\n\
-         time to full  {full}\n",
+         time to full  {full}\n\
+         scripts       {succeeded} succeeded, {failed} failed, {pending} to be told upstream\n",
         version = printable(&status.version),
         phase = status.phase.name(),
         uptime = span(status.uptime_seconds),
@@ -57,6 +58,9 @@ fn head(status: &StatusDocument, unix_now: i64) -> String {
         bytes = ByteSize(buffer.bytes),
         max_bytes = ByteSize(buffer.capacity_bytes),
         oldest = span(status.oldest_log_age_seconds),
+        succeeded = scripts.succeeded,
+        failed = scripts.failed,
+        pending = scripts.pending_completions,
     )
 }
 

@@ -58,8 +58,11 @@ fn every_series_exists_from_the_start_at_zero() {
             }
             (_, []) => vec![family.name.to_owned()],
             (_, [label]) if label.values.is_empty() => {
-                let version = env!("CARGO_PKG_VERSION");
-                vec![format!("{}{{{}=\"{version}\"}}", family.name, label.name)]
+                let value = match label.name {
+                    "version" => env!("CARGO_PKG_VERSION"),
+                    _ => super::TARGET,
+                };
+                vec![format!("{}{{{}=\"{value}\"}}", family.name, label.name)]
             }
             (_, [label]) => {
                 let value = |value| format!("{}{{{}=\"{value}\"}}", family.name, label.name);

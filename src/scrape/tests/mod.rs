@@ -5,14 +5,17 @@ mod catalogue;
 mod conservation;
 mod hostile;
 mod http;
+mod scripts;
 mod status;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::status::SenderStatus;
@@ -21,17 +24,26 @@ use crate::buffer::ledger::Ledger;
 use crate::buffer::queue::Limits;
 use crate::buffer::{Buffer, WhenFull};
 use crate::metrics::Metrics;
+use crate::script::Desk;
+
+/// The name of the API socket.
+const API: &str = "weir.sock";
 
 const LIMITS: Limits = Limits {
     max_batches: 100,
     max_bytes: 1 << 20,
 };
 
+/// A program whose metrics are collected, without which there are no series of any.
+const TARGET: &str = "node";
+
 /// Far longer than any answer takes: a test that waits this long has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Sidecar {
     pub(super) view: Arc<View>,
+    /// Of the API socket and what stands beside it.
+    directory: TempDir,
     buffer: Arc<Buffer>,
     metrics: Metrics,
 }
@@ -49,7 +61,11 @@ impl Sidecar {
     fn with_senders(start: Instant, senders: Vec<SenderStatus>) -> Self {
         let buffer = Buffer::new(LIMITS, WhenFull::DropNewest, Ledger::new());
         let metrics = Metrics::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let scripts = Desk::open(&directory.path().join(API), metrics.scripts.clone());
+        metrics.targets.target(TARGET);
         let sources = Sources {
+            scripts: Arc::new(scripts),
             buffer: Arc::clone(&buffer),
             limits: LIMITS,
             metrics: metrics.clone(),
@@ -59,9 +75,14 @@ impl Sidecar {
         let view = Arc::new(View::new(sources, start).unwrap());
         Self {
             view,
+            directory,
             buffer,
             metrics,
         }
+    }
+
+    fn api(&self) -> PathBuf {
+        self.directory.path().join(API)
     }
 
     /// An endpoint for this sidecar on a free port.

@@ -183,6 +183,7 @@ upstream      connected to http://coder.example, last acknowledgement 1m 40s ago
 buffer        2 of 100 batches, 12 B of 16.0 MiB
 oldest log    3s
 time to full  2h 5m
+scripts       0 succeeded, 0 failed, 0 to be told upstream
 
 logs
   received             120

@@ -17,11 +17,12 @@ mod spool_offline;
 mod start;
 mod status;
 mod stop;
+mod targets;
 
 use url::Url;
 
 /// Where nobody listens.
-fn nobody() -> Url {
+pub fn nobody() -> Url {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     format!("http://{address}").parse().unwrap()

@@ -92,6 +92,7 @@ fn at_rest(page: &Page, agent_metrics: bool) -> BTreeMap<String, f64> {
     page.series()
         .filter(|(series, _)| !series.starts_with("process_"))
         .filter(|(series, _)| agent_metrics || !series.starts_with("agent_"))
+        .filter(|(series, _)| agent_metrics || !series.starts_with("coderd_"))
         .filter(|(series, _)| !series.starts_with("weir_forward_latency_seconds_"))
         .filter(|(series, _)| !series.starts_with("weir_report"))
         .map(|(series, value)| (series.to_owned(), value))

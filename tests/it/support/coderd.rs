@@ -175,6 +175,12 @@ impl Plane for Coderd {
             .expect("a number of calls")
     }
 
+    async fn completed_scripts(&self) -> u64 {
+        let account = self.account().await;
+        let scripts = &account["agents"][TOKEN]["scripts_completed"];
+        scripts.as_array().map_or(0, Vec::len) as u64
+    }
+
     async fn sessions(&self) -> HashMap<String, Delivered> {
         let account = self.account().await;
         let sessions = account["sessions"].as_object().expect("sessions").iter();

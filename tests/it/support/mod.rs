@@ -6,6 +6,7 @@ pub mod coderd;
 pub mod control;
 #[macro_use]
 pub mod each;
+pub mod exporter;
 pub mod http;
 #[expect(
     dead_code,
@@ -18,4 +19,5 @@ pub mod prometheus;
 pub mod proxy;
 pub mod sender;
 pub mod sidecar;
+pub mod target;
 pub mod wait;

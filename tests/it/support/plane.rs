@@ -34,6 +34,9 @@ pub trait Plane {
     /// Calls with logs that were answered with success.
     async fn accepted(&self) -> u64;
 
+    /// Calls that told of the end of a script and were answered with success.
+    async fn completed_scripts(&self) -> u64;
+
     /// What arrived, by session; nothing of it may be older than the latest acknowledgement.
     async fn sessions(&self) -> HashMap<String, Delivered>;
 
@@ -220,6 +223,11 @@ impl Plane for WeirPlane {
     async fn accepted(&self) -> u64 {
         self.running()
             .metric("weir_control_rpcs_total{method=\"ReportBoundaryLogs\",outcome=\"ok\"}")
+    }
+
+    async fn completed_scripts(&self) -> u64 {
+        self.running()
+            .metric("weir_control_rpcs_total{method=\"ScriptCompleted\",outcome=\"ok\"}")
     }
 
     /// A line says all that its log said, so that the log can be encoded from it again.

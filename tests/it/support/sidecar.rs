@@ -143,9 +143,15 @@ impl Sidecar {
 
     /// Settings for another sidecar in the same directory.
     pub fn beside(&self, plane: &impl Plane) -> Builder {
+        self.beside_at(plane.url())
+            .flag("--transport", plane.transport().name())
+    }
+
+    /// Settings for another sidecar in the same directory, of the control plane at that address.
+    pub fn beside_at(&self, url: &Url) -> Builder {
         Builder {
             directory: Arc::clone(&self.directory),
-            ..Self::of(plane)
+            ..Self::builder(url)
         }
         .flag("--boundary-log-proxy-socket-path", self.socket.display())
     }

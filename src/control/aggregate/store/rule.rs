@@ -18,7 +18,7 @@ pub(super) enum Rule {
 /// sum of it would mean nothing: there the agent that reported last is shown.
 ///
 /// METRICS.md repeats the list.
-pub(super) const ADDITIVE: [&str; 14] = [
+const ADDITIVE: [&str; 14] = [
     "_batches",
     "_bytes",
     "_connected",
@@ -38,11 +38,36 @@ pub(super) const ADDITIVE: [&str; 14] = [
 impl Rule {
     /// The rule for rows that may have members of several agents.
     pub(super) fn of(name: &[u8], kind: Kind) -> Self {
-        let additive = |end: &&str| name.ends_with(end.as_bytes());
         match kind {
             Kind::Counter => Self::Total,
-            Kind::Gauge if ADDITIVE.iter().any(additive) => Self::Sum,
+            Kind::Gauge if ADDITIVE.iter().any(|end| name.ends_with(end.as_bytes())) => Self::Sum,
             Kind::Gauge => Self::Latest,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_name_is_documented() {
+        let document = include_str!("../../../../METRICS.md");
+        let (_, list) = document.split_once("**Gauges** are added up").unwrap();
+        let (list, _) = list.split_once("Of all others").unwrap();
+        let documented: Vec<_> = list.split('`').skip(1).step_by(2).collect();
+        assert_eq!(documented, ADDITIVE);
+    }
+
+    #[test]
+    fn the_rule_follows_from_type_and_name() {
+        let rule = |name: &str, kind| Rule::of(name.as_bytes(), kind);
+        assert_eq!(rule("weir_logs_in_memory", Kind::Gauge), Rule::Sum);
+        assert_eq!(
+            rule("weir_oldest_log_age_seconds", Kind::Gauge),
+            Rule::Latest
+        );
+        assert_eq!(rule("bytes", Kind::Gauge), Rule::Latest);
+        assert_eq!(rule("held_bytes", Kind::Counter), Rule::Total);
     }
 }

@@ -83,7 +83,8 @@ func connect2(o peer.Options, settings ...http2.Setting) (*raw2, error) {
 	if !r.await(patience, func() bool { return r.settings > 0 }) {
 		return nil, errors.New("no settings: " + r.ended)
 	}
-	return r, nil
+	// The windows of the server count from here on.
+	return r, r.framer.WriteSettingsAck()
 }
 
 func (r *raw2) close() { _ = r.conn.Close() }

@@ -106,13 +106,17 @@ func headersOf(size int) func(*raw2) error {
 	}
 }
 
-// largeBodies begins requests of 4 MiB that wait for their turn, on streams 1, 3, 5…, and
-// returns when nothing more of the last is taken.
+// largeBodies begins requests of 4 MiB on streams 1, 3, 5… Of all but the last so much is
+// taken that their turn has come; the last has to wait for it.
 func largeBodies(count uint32) func(*raw2) error {
 	return func(r *raw2) error {
-		part := binary.BigEndian.AppendUint32([]byte{0}, 4<<20)
-		part = append(part, make([]byte, 100<<10)...)
 		for n := range count {
+			part := binary.BigEndian.AppendUint32([]byte{0}, 4<<20)
+			if n < count-1 {
+				part = append(part, make([]byte, 600<<10)...)
+			} else {
+				part = append(part, make([]byte, 100<<10)...)
+			}
 			id := 2*n + 1
 			if err := r.open(id, "ReportBoundaryLogs", nil); err != nil {
 				return err
@@ -192,6 +196,7 @@ var hostilities2 = []hostility2{
 				return err
 			}
 		}
+		r.lookAt(17)
 		return nil
 	}},
 	{fmt.Sprintf("%d calls at a time", maxStreams), []string{served}, oneMoreCall(maxStreams - 1)},
@@ -330,8 +335,7 @@ var hostilities2 = []hostility2{
 	}},
 }
 
-// oneMoreCall makes a call while others never send their message, and has it looked at in
-// place of that on stream 1.
+// oneMoreCall makes a call while others never send their message.
 func oneMoreCall(others uint32) func(*raw2) error {
 	return func(r *raw2) error {
 		for n := range others {
@@ -343,8 +347,13 @@ func oneMoreCall(others uint32) func(*raw2) error {
 		if err := r.call(id, "UpdateStats", nil, message()); err != nil {
 			return err
 		}
-		r.await(patience, func() bool { return r.stream(id).end != "" })
-		r.note(func() { r.streams[1] = r.stream(id) })
+		r.lookAt(id)
 		return nil
 	}
+}
+
+// lookAt waits for the end of a stream, and has it looked at in place of stream 1.
+func (r *raw2) lookAt(id uint32) {
+	r.await(patience, func() bool { return r.stream(id).end != "" })
+	r.note(func() { r.streams[1] = r.stream(id) })
 }
