@@ -112,19 +112,10 @@ impl Ledger {
 
     /// Enters a batch that was read whole; it is held in memory.
     pub fn receive(self: &Arc<Self>, arrival: Arrival) -> Batch {
-        let stake = Stake {
-            tally: Tally {
-                batches: 1,
-                logs: arrival.logs,
-                bytes: arrival.payload.len() as u64,
-            },
-            place: Some(Place::Memory),
-            record: None,
-            ledger: Arc::clone(self),
-        };
+        let stake = Stake::new(self, &arrival, None);
         let mut books = self.books();
-        books.received.add(stake.tally);
-        books.in_memory.add(stake.tally);
+        books.received.add(stake.tally());
+        books.in_memory.add(stake.tally());
         drop(books);
         Batch::new(arrival, stake)
     }
@@ -147,19 +138,10 @@ impl Ledger {
 
     /// What a record held alone is a batch in memory again.
     pub(super) fn unshelve(self: &Arc<Self>, arrival: Arrival, record: u64) -> Batch {
-        let stake = Stake {
-            tally: Tally {
-                batches: 1,
-                logs: arrival.logs,
-                bytes: arrival.payload.len() as u64,
-            },
-            place: Some(Place::Memory),
-            record: NonZeroU64::new(record),
-            ledger: Arc::clone(self),
-        };
+        let stake = Stake::new(self, &arrival, NonZeroU64::new(record));
         let mut books = self.books();
-        books.on_disk.sub(stake.tally);
-        books.in_memory.add(stake.tally);
+        books.on_disk.sub(stake.tally());
+        books.in_memory.add(stake.tally());
         drop(books);
         Batch::new(arrival, stake)
     }
@@ -239,7 +221,8 @@ impl Ledger {
 /// A batch's standing in the books.
 #[derive(Debug)]
 pub(super) struct Stake {
-    tally: Tally,
+    logs: u64,
+    bytes: u64,
     /// `None` once the batch's life has ended.
     place: Option<Place>,
     /// Its record in the spool, which is done when it ends; they are counted from 1.
@@ -248,22 +231,37 @@ pub(super) struct Stake {
 }
 
 impl Stake {
+    /// That of a batch which is in memory.
+    fn new(ledger: &Arc<Ledger>, arrival: &Arrival, record: Option<NonZeroU64>) -> Self {
+        Self {
+            logs: arrival.logs,
+            bytes: arrival.payload.len() as u64,
+            place: Some(Place::Memory),
+            record,
+            ledger: Arc::clone(ledger),
+        }
+    }
+
     pub(super) fn tally(&self) -> Tally {
-        self.tally
+        Tally {
+            batches: 1,
+            logs: self.logs,
+            bytes: self.bytes,
+        }
     }
 
     fn shift(&mut self, books: &mut Snapshot, to: Place) {
         if let Some(from) = self.place.replace(to) {
-            books.held(from).sub(self.tally);
+            books.held(from).sub(self.tally());
         }
-        books.held(to).add(self.tally);
+        books.held(to).add(self.tally());
     }
 
     fn leave(&mut self, books: &mut Snapshot) -> Tally {
         if let Some(from) = self.place.take() {
-            books.held(from).sub(self.tally);
+            books.held(from).sub(self.tally());
         }
-        self.tally
+        self.tally()
     }
 
     fn end(&mut self, books: &mut Books) -> Tally {
