@@ -239,7 +239,16 @@ async fn series_stay_when_their_agent_leaves_and_go_with_its_build() {
 }
 
 #[tokio::test]
-async fn totals_are_the_same_at_both_ends() {
+async fn totals_are_the_same_at_both_ends_over_websocket() {
+    totals_are_the_same_at_both_ends("websocket").await;
+}
+
+#[tokio::test]
+async fn totals_are_the_same_at_both_ends_over_grpc() {
+    totals_are_the_same_at_both_ends("grpc").await;
+}
+
+async fn totals_are_the_same_at_both_ends(transport: &str) {
     let directory = tempfile::tempdir().unwrap();
     let args = ["--agent-stats-refresh-interval", "1s"];
     let control_plane = control_plane(directory.path(), &args);
@@ -247,6 +256,7 @@ async fn totals_are_the_same_at_both_ends() {
     let sidecar = Sidecar::builder(&url)
         // Some logs may be lost, and then both ends know how many.
         .flag("--buffer-max-batches", 1)
+        .flag("--transport", transport)
         .start()
         .await;
     let jobs = [
