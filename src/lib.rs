@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod audit_line;
 pub mod backoff;
 pub mod buffer;
 pub mod cli;
@@ -20,7 +21,9 @@ pub mod report;
 pub mod scrape;
 pub mod script;
 pub mod shutdown;
+pub mod spool;
 pub mod systemd;
+pub mod tally;
 pub mod upstream;
 mod uuid;
 mod warnings;

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime;
 use weir::app;
+use weir::cli::spool::SpoolCommand;
 use weir::cli::{
     Cli, Command, ControlFlags, Exit, MetricsCommand, RunFlags, ScrapeArgs, StatusArgs, check,
-    emit, exec, generate,
+    emit, exec, generate, spool,
 };
 use weir::collect::print::{self, PrintError};
 use weir::config::control::ControlConfig;
@@ -39,12 +40,32 @@ fn main() -> ExitCode {
             emit::run(arguments, &ThisMachine, &mut stdout(), &mut stderr())
         }
         Command::Status(arguments) => status(&arguments),
+        Command::Spool(command) => spool(command),
         Command::Scrape(arguments) => scrape(&arguments),
         Command::Metrics(view) => metrics(view),
         Command::Completions { shell } => printed(generate::completions(shell, &mut stdout())),
         Command::Man { command } => printed(generate::man(command.as_deref(), &mut stdout())),
     };
     exit.into()
+}
+
+fn spool(command: SpoolCommand) -> Exit {
+    let mut out = BufWriter::new(stdout());
+    let outcome = match command {
+        SpoolCommand::Inspect(arguments) => spool::inspect(&arguments, &mut out),
+        SpoolCommand::Verify(arguments) => spool::verify(&arguments, &mut out),
+        SpoolCommand::Export(arguments) => spool::export(&arguments, &mut out, &mut stderr()),
+        SpoolCommand::Replay(arguments) => {
+            let flags = RunFlags(arguments.flags.0);
+            return with_config(&flags, |config| {
+                app::replay(&config, &arguments.dir, arguments.rate)
+            });
+        }
+    };
+    match outcome.and_then(|exit| out.flush().map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(error) => printed(Err(error)),
+    }
 }
 
 /// Runs a command that needs a valid configuration, or lists what is wrong with it.

@@ -13,6 +13,7 @@ pub(super) fn conclude(books: &Snapshot) -> Exit {
             received_logs = books.received.logs,
             forwarded_logs = books.forwarded.logs,
             dropped_logs = books.dropped_in_all().logs,
+            on_disk_logs = books.on_disk.logs,
             "stopped; nothing was lost by the stop"
         );
         return Exit::Done;
@@ -34,6 +35,7 @@ pub(super) fn log_balance(books: &Snapshot) {
         received = books.received.logs,
         forwarded = books.forwarded.logs,
         in_memory = books.in_memory.logs,
+        on_disk = books.on_disk.logs,
         in_flight = books.in_flight.logs,
         dropped = books.dropped_in_all().logs,
         dropped_by_senders = books

@@ -4,6 +4,7 @@
 mod balance;
 mod control;
 mod part;
+mod replay;
 mod settings;
 mod sidecar;
 
@@ -21,6 +22,7 @@ use crate::shutdown::Signals;
 use crate::systemd;
 use crate::upstream::Link;
 pub use control::control_plane;
+pub use replay::replay;
 pub(crate) use sidecar::{Orders, Sidecar};
 
 /// Runs a sidecar until it is told to stop. `reread` resolves the configuration anew, for SIGHUP.

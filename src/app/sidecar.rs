@@ -15,6 +15,7 @@ use super::part::Part;
 use super::{balance, settings};
 use crate::buffer::Buffer;
 use crate::buffer::ledger::Ledger;
+use crate::buffer::spooler::{Spool, SpoolStart};
 use crate::cli::{Exit, Ready};
 use crate::collect;
 use crate::config::{Config, Faults};
@@ -75,12 +76,20 @@ pub(crate) struct Sidecar {
     senders: Arc<Senders>,
     scripts: Arc<Desk>,
     view: Arc<View>,
+    spool: Option<SpoolStart>,
 }
 
 impl Sidecar {
     pub(crate) fn new(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
         let limits = settings::limits(config);
-        let buffer = Buffer::new(limits, config.buffer.when_full, Ledger::new());
+        let (when_full, ledger) = (config.buffer.when_full, Ledger::new());
+        let (buffer, spool) = match config.spool.clone() {
+            None => (Buffer::new(limits, when_full, ledger), None),
+            Some(spool) => {
+                let (buffer, spool) = Buffer::with_spool(limits, when_full, ledger, spool);
+                (buffer, Some(spool))
+            }
+        };
         let senders = Senders::new();
         let scripts = Arc::new(Desk::open(&config.api_socket, metrics.scripts.clone()));
         let sources = Sources {
@@ -108,6 +117,7 @@ impl Sidecar {
             senders,
             scripts,
             view,
+            spool,
         })
     }
 
@@ -121,7 +131,7 @@ impl Sidecar {
     /// # Errors
     /// When a stage cannot start, or ends by itself.
     pub(crate) async fn serve(
-        self,
+        mut self,
         listener: Listener,
         config: &Config,
         orders: Orders<'_>,
@@ -164,6 +174,8 @@ impl Sidecar {
         self.view.enter(Phase::Accepting);
         systemd::ready();
 
+        let spool = self.spool.take().map(SpoolStart::start).transpose();
+        let mut spool = spool.context("cannot start the thread of the spool")?;
         let (stop, taken_over) = (Stop::default(), CancellationToken::new());
         let (forward_stop, link_stop) = (CancellationToken::new(), CancellationToken::new());
         let report_stop = CancellationToken::new();
@@ -201,12 +213,13 @@ impl Sidecar {
             drained = self.drained(&mut ingest, &upstream) => drained,
             () = obeyed => Ok(()),
             ended = forward.ended() => ended.and(Err(anyhow::anyhow!("the forwarder ended by itself"))),
+            () = failed(&mut spool) => Err(anyhow::anyhow!("the spool ended by itself")),
             ended = link.ended() => ended.and(Err(anyhow::anyhow!("the link ended by itself"))),
             () = leave(&taken_over, &stop, config.drain_timeout) => Ok(()),
             never = self.show_life(&stop.drain, claim.as_ref(), &taken_over) => match never {},
         };
 
-        // From here on nothing waits: what comes, or comes back, is counted as lost.
+        // From here on nothing waits: what comes, or comes back, is counted as lost, or goes to the spool.
         self.buffer.close();
         stop.drain.cancel();
         forward_stop.cancel();
@@ -216,6 +229,9 @@ impl Sidecar {
             anyhow::Ok(())
         };
         let served = served.and(stopped.await);
+        if let Some(spool) = spool {
+            spool.finish().await;
+        }
         report_stop.cancel();
         if timeout(LAST_REPORT_WITHIN, report.ended()).await.is_err() {
             tracing::debug!("the control plane did not answer the last report");
@@ -280,6 +296,14 @@ impl Sidecar {
                 }
             }
         }
+    }
+}
+
+/// Returns when there is a spool and its thread has ended by itself.
+async fn failed(spool: &mut Option<Spool>) {
+    match spool {
+        Some(spool) => spool.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,5 +1,7 @@
 //! One batch: a request as its sender framed it, on its way from the socket to the control plane.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -33,6 +35,16 @@ pub struct Arrival {
     pub mergeable: bool,
     /// When it was read whole.
     pub received_at: Instant,
+}
+
+impl Arrival {
+    /// The sender's connection, where that is the lane; 0 otherwise.
+    pub(super) fn connection(&self) -> u64 {
+        match self.lane {
+            LaneKey::Session(_) => 0,
+            LaneKey::Connection(number) => number,
+        }
+    }
 }
 
 /// A batch that is entered in the books. It has one owner at a time and ends only through the ledger.
@@ -70,6 +82,21 @@ impl Batch {
     /// When it was read whole.
     pub fn received_at(&self) -> Instant {
         self.arrival.received_at
+    }
+
+    /// The sender's connection, where that is its lane; 0 otherwise.
+    pub(super) fn connection(&self) -> u64 {
+        self.arrival.connection()
+    }
+
+    /// The number of its record in the spool, if it has one.
+    pub fn record(&self) -> Option<u64> {
+        self.stake.record.map(NonZeroU64::get)
+    }
+
+    /// It has a record in the spool, which is done when the batch ends.
+    pub(super) fn set_record(&mut self, number: u64) {
+        self.stake.record = NonZeroU64::new(number);
     }
 
     /// What it counts for.

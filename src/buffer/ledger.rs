@@ -1,49 +1,18 @@
 //! The books: where every batch that was received is now, or how it ended.
 //!
-//! `received = forwarded + Σ dropped{reason} + in_memory + in_flight`, per batch, per log and per byte, at every
+//! `received = forwarded + Σ dropped{reason} + in_memory + on_disk + in_flight`, per batch, per log and per byte, at every
 //! moment at which a snapshot can be taken: each move is one entry under one short lock. A [`Batch`] can only be
-//! made by [`Ledger::receive`] and only be ended by [`Ledger::forwarded`] or [`Ledger::dropped`]. One that is lost
-//! otherwise leaves its place without arriving anywhere, so that [`Snapshot::imbalance`] shows it for good.
+//! made by [`Ledger::receive`] and only be ended by [`Ledger::forwarded`] or [`Ledger::dropped`]; between
+//! `Ledger::shelve` and `Ledger::unshelve` it is a record of the spool and nothing else. One that is lost otherwise
+//! leaves its place without arriving anywhere, so that [`Snapshot::imbalance`] shows it for good.
 
+use std::num::NonZeroU64;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::{Arrival, Batch};
 use crate::metrics::DropReason;
-
-/// A number of batches with the logs and payload bytes in them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Requests as the senders framed them.
-    pub batches: u64,
-    /// Log entries in them.
-    pub logs: u64,
-    /// Bytes of the encoded requests.
-    pub bytes: u64,
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, other: Self) {
-        self.batches += other.batches;
-        self.logs += other.logs;
-        self.bytes += other.bytes;
-    }
-
-    /// Saturates, because a defect in the books must show as an imbalance and not as a panic.
-    pub(super) fn sub(&mut self, other: Self) {
-        self.batches = self.batches.saturating_sub(other.batches);
-        self.logs = self.logs.saturating_sub(other.logs);
-        self.bytes = self.bytes.saturating_sub(other.bytes);
-    }
-}
-
-impl std::iter::Sum for Tally {
-    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
-        tallies.fold(Self::default(), |mut sum, tally| {
-            sum.add(tally);
-            sum
-        })
-    }
-}
+pub use crate::tally::Tally;
 
 /// Where a batch is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +32,8 @@ pub struct Snapshot {
     pub forwarded: Tally,
     /// Held in memory, carried by no call.
     pub in_memory: Tally,
+    /// Held on disk only.
+    pub on_disk: Tally,
     /// Carried by a call that is not answered yet.
     pub in_flight: Tally,
     /// Logs that senders say they dropped because their channel was full.
@@ -88,11 +59,12 @@ impl Snapshot {
         self.dropped.iter().copied().sum()
     }
 
-    /// Received − forwarded − dropped − in memory − in flight, in logs. Anything but 0 is a defect.
+    /// Received − forwarded − dropped − in memory − on disk − in flight, in logs. Anything but 0 is a defect.
     pub fn imbalance(&self) -> i64 {
         let accounted = self.forwarded.logs
             + self.dropped_in_all().logs
             + self.in_memory.logs
+            + self.on_disk.logs
             + self.in_flight.logs;
         self.received.logs.wrapping_sub(accounted).cast_signed()
     }
@@ -108,7 +80,28 @@ impl Snapshot {
 /// The only code that may begin, move or end the life of a batch.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    books: Mutex<Snapshot>,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    accounts: Snapshot,
+    /// Records of batches that have ended since this was asked for; no more than batches that were in memory.
+    ended: Vec<u64>,
+}
+
+impl Deref for Books {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.accounts
+    }
+}
+
+impl DerefMut for Books {
+    fn deref_mut(&mut self) -> &mut Snapshot {
+        &mut self.accounts
+    }
 }
 
 impl Ledger {
@@ -119,20 +112,52 @@ impl Ledger {
 
     /// Enters a batch that was read whole; it is held in memory.
     pub fn receive(self: &Arc<Self>, arrival: Arrival) -> Batch {
-        let stake = Stake {
-            tally: Tally {
-                batches: 1,
-                logs: arrival.logs,
-                bytes: arrival.payload.len() as u64,
-            },
-            place: Some(Place::Memory),
-            ledger: Arc::clone(self),
-        };
+        let stake = Stake::new(self, &arrival, None);
         let mut books = self.books();
-        books.received.add(stake.tally);
-        books.in_memory.add(stake.tally);
+        books.received.add(stake.tally());
+        books.in_memory.add(stake.tally());
         drop(books);
         Batch::new(arrival, stake)
+    }
+
+    /// Enters what an earlier process left on disk.
+    pub fn recover(&self, found: Tally) {
+        let mut books = self.books();
+        books.received.add(found);
+        books.on_disk.add(found);
+    }
+
+    /// This batch is held by its record alone from now on.
+    pub(super) fn shelve(&self, mut batch: Batch) {
+        debug_assert!(batch.record().is_some(), "only a record can hold it");
+        let mut books = self.books();
+        // It does not end, so its record stays.
+        let tally = batch.stake.leave(&mut books);
+        books.on_disk.add(tally);
+    }
+
+    /// What a record held alone is a batch in memory again.
+    pub(super) fn unshelve(self: &Arc<Self>, arrival: Arrival, record: u64) -> Batch {
+        let stake = Stake::new(self, &arrival, NonZeroU64::new(record));
+        let mut books = self.books();
+        books.on_disk.sub(stake.tally());
+        books.in_memory.add(stake.tally());
+        drop(books);
+        Batch::new(arrival, stake)
+    }
+
+    /// What only records held will never be delivered.
+    pub(super) fn dropped_on_disk(&self, tally: Tally, reason: DropReason) {
+        let mut books = self.books();
+        books.on_disk.sub(tally);
+        if let Some(account) = books.dropped.get_mut(reason as usize) {
+            account.add(tally);
+        }
+    }
+
+    /// Records of batches that have ended since this was asked last.
+    pub(super) fn take_ended(&self) -> Vec<u64> {
+        std::mem::take(&mut self.books().ended)
     }
 
     /// A call begins to carry these batches. Those whose last attempt had an unknown fate are sent again, and
@@ -184,11 +209,11 @@ impl Ledger {
 
     /// All accounts at one moment.
     pub fn snapshot(&self) -> Snapshot {
-        self.books().clone()
+        self.books().accounts.clone()
     }
 
     /// No entry can panic half way, so books behind a poisoned lock are whole.
-    fn books(&self) -> MutexGuard<'_, Snapshot> {
+    fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,29 +221,52 @@ impl Ledger {
 /// A batch's standing in the books.
 #[derive(Debug)]
 pub(super) struct Stake {
-    tally: Tally,
+    logs: u64,
+    bytes: u64,
     /// `None` once the batch's life has ended.
     place: Option<Place>,
+    /// Its record in the spool, which is done when it ends; they are counted from 1.
+    pub(super) record: Option<NonZeroU64>,
     ledger: Arc<Ledger>,
 }
 
 impl Stake {
+    /// That of a batch which is in memory.
+    fn new(ledger: &Arc<Ledger>, arrival: &Arrival, record: Option<NonZeroU64>) -> Self {
+        Self {
+            logs: arrival.logs,
+            bytes: arrival.payload.len() as u64,
+            place: Some(Place::Memory),
+            record,
+            ledger: Arc::clone(ledger),
+        }
+    }
+
     pub(super) fn tally(&self) -> Tally {
-        self.tally
+        Tally {
+            batches: 1,
+            logs: self.logs,
+            bytes: self.bytes,
+        }
     }
 
     fn shift(&mut self, books: &mut Snapshot, to: Place) {
         if let Some(from) = self.place.replace(to) {
-            books.held(from).sub(self.tally);
+            books.held(from).sub(self.tally());
         }
-        books.held(to).add(self.tally);
+        books.held(to).add(self.tally());
     }
 
-    fn end(&mut self, books: &mut Snapshot) -> Tally {
+    fn leave(&mut self, books: &mut Snapshot) -> Tally {
         if let Some(from) = self.place.take() {
-            books.held(from).sub(self.tally);
+            books.held(from).sub(self.tally());
         }
-        self.tally
+        self.tally()
+    }
+
+    fn end(&mut self, books: &mut Books) -> Tally {
+        books.ended.extend(self.record.take().map(NonZeroU64::get));
+        self.leave(books)
     }
 }
 
@@ -226,7 +274,7 @@ impl Drop for Stake {
     fn drop(&mut self) {
         if self.place.is_some() {
             let ledger = Arc::clone(&self.ledger);
-            self.end(&mut ledger.books());
+            self.leave(&mut ledger.books());
         }
     }
 }
@@ -275,6 +323,36 @@ mod tests {
         let ledger = Ledger::new();
         drop(ledger.receive(arrival(b"s", 5)));
         assert_eq!(ledger.snapshot().imbalance(), 5);
+    }
+
+    #[test]
+    fn what_goes_to_disk_and_comes_back_ends_once_with_its_record() {
+        let ledger = Ledger::new();
+        ledger.recover(Tally {
+            batches: 2,
+            logs: 9,
+            bytes: 9,
+        });
+        let mut batch = ledger.receive(arrival(b"s", 3));
+        batch.set_record(7);
+        ledger.shelve(batch);
+        let books = ledger.snapshot();
+        assert_eq!((books.in_memory.logs, books.on_disk.logs), (0, 12));
+        assert_eq!(ledger.take_ended(), [0_u64; 0]);
+
+        let batch = ledger.unshelve(arrival(b"s", 3), 7);
+        let lost = Tally {
+            batches: 1,
+            logs: 4,
+            bytes: 4,
+        };
+        ledger.dropped_on_disk(lost, DropReason::SpoolCorrupt);
+        let books = ledger.snapshot();
+        assert_eq!((books.in_memory.logs, books.on_disk.logs), (3, 5));
+        ledger.forwarded([batch]);
+        assert_eq!(ledger.take_ended(), [7]);
+        let books = ledger.snapshot();
+        assert_eq!((books.received.logs, books.imbalance()), (12, 0));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod ledger;
 pub mod queue;
+pub mod spooler;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::metrics::DropReason;
 use batch::{Arrival, Batch, LaneKey};
 use ledger::Ledger;
 use queue::{Cargo, Limits, Queue};
+use spooler::{Port, SpoolSettings, SpoolStart, SpoolStatus};
 
 /// What happens to a batch for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Buffer {
     turn: Semaphore,
     /// Nothing waits and nothing is out.
     idle: Notify,
+    /// The way to the spool, if there is one.
+    spool: Option<Port>,
 }
 
 #[derive(Debug)]
@@ -50,15 +54,60 @@ struct State {
     queue: Queue,
     /// Whatever comes, or comes back, is dropped.
     closed: bool,
+    spooling: Spooling,
+}
+
+impl State {
+    /// Whether nothing is held.
+    fn is_idle(&self) -> bool {
+        self.queue.is_idle() && self.spooling.pending == 0 && self.spooling.backlog == 0
+    }
+}
+
+/// What the buffer and the thread of the spool tell each other.
+#[derive(Debug, Default)]
+struct Spooling {
+    /// Batches that come go to the thread.
+    engaged: bool,
+    /// Batches on their way to the thread, those that wait to be sent included.
+    pending: u64,
+    /// Batches that are on disk only.
+    backlog: u64,
+    /// What leaves the buffer is of interest to the thread.
+    watched: bool,
+    /// There is no connection to the control plane.
+    unlinked: bool,
+    /// Nobody waits for room any more.
+    leaving: bool,
+    /// Nobody fills or empties the buffer any more.
+    finishing: bool,
 }
 
 impl Buffer {
     /// An empty buffer.
     pub fn new(limits: Limits, when_full: WhenFull, ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::over(limits, when_full, ledger, None))
+    }
+
+    /// A buffer over a spool. It takes batches; they go to disk and come back once the thread of the spool is started.
+    pub fn with_spool(
+        limits: Limits,
+        when_full: WhenFull,
+        ledger: Arc<Ledger>,
+        spool: SpoolSettings,
+    ) -> (Arc<Self>, SpoolStart) {
+        let (port, ends) = spooler::way(&spool);
+        let buffer = Arc::new(Self::over(limits, when_full, ledger, Some(port)));
+        let start = SpoolStart::new(&buffer, ends, spool);
+        (buffer, start)
+    }
+
+    fn over(limits: Limits, when_full: WhenFull, ledger: Arc<Ledger>, spool: Option<Port>) -> Self {
+        Self {
             state: Mutex::new(State {
                 queue: Queue::new(limits),
                 closed: false,
+                spooling: Spooling::default(),
             }),
             ledger,
             when_full,
@@ -66,7 +115,8 @@ impl Buffer {
             room: Notify::new(),
             turn: Semaphore::new(1),
             idle: Notify::new(),
-        })
+            spool,
+        }
     }
 
     /// The books of this buffer.
@@ -77,8 +127,12 @@ impl Buffer {
     /// Receives a batch: enters it in the books and stores it, or drops what the policy says must go.
     ///
     /// Waits only under [`WhenFull::Block`], at most for its deadline. The batch counts as received, and as held in
-    /// memory, while it waits.
+    /// memory, while it waits. With a spool it waits for the disk, when that is slower than what comes.
     pub async fn receive(&self, arrival: Arrival) {
+        if let Some(port) = &self.spool {
+            // In memory of its own, so that without a spool the task of a connection is none the larger.
+            return Box::pin(self.receive_spooled(port, arrival)).await;
+        }
         let batch = self.ledger.receive(arrival);
         if let WhenFull::Block { deadline } = self.when_full {
             return self.store_within(batch, deadline).await;
@@ -118,7 +172,8 @@ impl Buffer {
         if state.closed {
             self.drop_all(&mut state, DropReason::Shutdown);
         }
-        let idle = state.queue.is_idle();
+        let idle = state.is_idle();
+        self.tell_spool(&state);
         drop(state);
         self.arrived.notify_one();
         self.room.notify_one();
@@ -140,7 +195,8 @@ impl Buffer {
         while let Some(batch) = state.queue.evict_received_by(cutoff) {
             self.ledger.dropped([batch], DropReason::Expired);
         }
-        let idle = state.queue.is_idle();
+        let idle = state.is_idle();
+        self.tell_spool(&state);
         drop(state);
         self.room.notify_one();
         if idle {
@@ -148,24 +204,48 @@ impl Buffer {
         }
     }
 
-    /// Waits until nothing waits and nothing is out.
+    /// Waits until nothing waits, nothing is out, and nothing is on disk.
     pub async fn idle(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.state().queue.is_idle() {
+            if self.state().is_idle() {
                 return;
             }
             idle.await;
         }
     }
 
-    /// Drops all that waits as lost at shutdown, and whatever comes or comes back from now on.
+    /// Drops all that waits as lost at shutdown, and whatever comes or comes back from now on. With a spool all of it
+    /// is kept, for [`spooler::Spool::finish`] to write; only nobody waits for room any more.
     pub fn close(&self) {
         let mut state = self.state();
+        if let Some(port) = &self.spool {
+            state.spooling.leaving = true;
+            drop(state);
+            return port.ring();
+        }
         state.closed = true;
         self.drop_all(&mut state, DropReason::Shutdown);
         drop(state);
         self.room.notify_one();
+    }
+
+    /// Tells whether there is a connection to the control plane. Without one, what is in memory goes to the spool too.
+    pub fn set_linked(&self, linked: bool) {
+        self.state().spooling.unlinked = !linked;
+        if let Some(port) = &self.spool {
+            port.ring();
+        }
+    }
+
+    /// Most payload bytes in memory.
+    fn max_bytes(&self) -> u64 {
+        self.state().queue.limits().max_bytes
+    }
+
+    /// The spool at this moment, if there is one.
+    pub fn spool_status(&self) -> Option<SpoolStatus> {
+        self.spool.as_ref().map(|port| port.status().clone())
     }
 
     /// When the oldest batch that waits was received.
@@ -176,6 +256,15 @@ impl Buffer {
     /// When the oldest batch that is held was received.
     pub fn oldest(&self) -> Option<Instant> {
         self.state().queue.oldest()
+    }
+
+    /// Room has come free, or a record is done.
+    fn tell_spool(&self, state: &State) {
+        if let Some(port) = &self.spool
+            && (state.spooling.engaged || state.spooling.watched)
+        {
+            port.ring();
+        }
     }
 
     /// Stores the batch, or drops it when the buffer is closed.

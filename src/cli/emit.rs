@@ -214,7 +214,7 @@ fn flush_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn pace(text: &str) -> Result<Pace, String> {
+pub(super) fn pace(text: &str) -> Result<Pace, String> {
     let expected = || format!("expected 0, or 0.001 to 1000000 logs a second, got {text:?}");
     match text.parse::<f64>() {
         Ok(0.0) => Ok(Pace::Unlimited),

@@ -10,7 +10,9 @@ use crate::config::Flags;
 use crate::config::control::setting as control;
 use crate::config::refused::REFUSALS;
 use crate::config::setting::{
-    ALL, API_SOCKET, Fallback, LOG_FORMAT, LOG_LEVEL, SOCKET_PATH, Setting, Shape,
+    AGENT_HEADER, AGENT_TOKEN, AGENT_TOKEN_FILE, AGENT_URL, ALL, API_SOCKET, COALESCE_MAX_BYTES,
+    DELIVERY, Fallback, LOG_FORMAT, LOG_LEVEL, RETRY_INITIAL, RETRY_MAX, ROLE, SOCKET_PATH,
+    Setting, Shape, TRANSPORT,
 };
 
 /// Settings that lead to the API socket of a sidecar.
@@ -18,6 +20,22 @@ static STATUS: &[&Setting] = &[&SOCKET_PATH, &API_SOCKET];
 
 /// Settings of a producer.
 static EMIT: &[&Setting] = &[&SOCKET_PATH, &LOG_LEVEL, &LOG_FORMAT];
+
+/// Settings of a replay.
+static REPLAY: &[&Setting] = &[
+    &AGENT_URL,
+    &AGENT_TOKEN,
+    &AGENT_TOKEN_FILE,
+    &AGENT_HEADER,
+    &TRANSPORT,
+    &ROLE,
+    &DELIVERY,
+    &RETRY_INITIAL,
+    &RETRY_MAX,
+    &COALESCE_MAX_BYTES,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+];
 
 macro_rules! flags {
     ($(#[$doc:meta])* $name:ident, $settings:expr, $arguments:ident) => {
@@ -61,6 +79,11 @@ flags! {
 flags! {
     /// The settings that say where a producer writes, and what it logs.
     EmitFlags, EMIT, with_file
+}
+
+flags! {
+    /// The settings that say how a control plane is reached, and what is logged.
+    ReplayFlags, REPLAY, with_file
 }
 
 flags! {

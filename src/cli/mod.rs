@@ -12,11 +12,12 @@ mod exit;
 mod flags;
 pub mod generate;
 mod ready;
+pub mod spool;
 
 use crate::collect::Location;
 
 pub use exit::Exit;
-pub use flags::{ControlFlags, EmitFlags, RunFlags, StatusFlags};
+pub use flags::{ControlFlags, EmitFlags, ReplayFlags, RunFlags, StatusFlags};
 pub use ready::{ControlReady, Ready};
 
 /// Forwards boundary audit logs out of a developer workspace, and counts every loss.
@@ -77,6 +78,9 @@ pub enum Command {
     Emit(emit::EmitArgs),
     /// Ask a running sidecar how it is doing
     Status(StatusArgs),
+    /// Look at a spool directory, check it, and take out what it holds
+    #[command(subcommand)]
+    Spool(spool::SpoolCommand),
     /// Fetch the metrics page of another program and print what it says
     ///
     /// Reads the text format 0.0.4 and OpenMetrics 1.0. Lines that cannot be read are told on stderr, each with line,

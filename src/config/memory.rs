@@ -9,6 +9,9 @@ use super::parse::exact_size;
 use crate::collect::{MAX_HELD_BYTES, MAX_PAGE};
 use crate::forward::MAX_LANES_IN_FLIGHT;
 
+/// What a spool takes: batches on their way to its thread, a group of them encoded, and the window it is read through.
+const SPOOL_BYTES: u64 = (1024 + 1024 + 128) * 1024;
+
 /// What the program needs before the first batch: code that is touched, runtime, TLS roots.
 const IDLE_BYTES: u64 = 8 << 20;
 
@@ -36,6 +39,7 @@ pub struct MemoryBound {
     payload: u64,
     records: u64,
     requests: u64,
+    spool: u64,
     targets: u64,
 }
 
@@ -51,6 +55,7 @@ impl Config {
             requests: QUEUED_BYTES
                 .saturating_mul(MAX_LANES_IN_FLIGHT as u64)
                 .min(self.buffer.max_bytes),
+            spool: self.spool.as_ref().map_or(0, |_| SPOOL_BYTES),
             targets: TARGET_BYTES.saturating_mul(self.scrape.len() as u64),
         }
     }
@@ -59,9 +64,15 @@ impl Config {
 impl MemoryBound {
     /// Sum of the parts in bytes.
     pub fn total(&self) -> u64 {
-        [self.payload, self.records, self.requests, self.targets]
-            .iter()
-            .fold(IDLE_BYTES, |sum, part| sum.saturating_add(*part))
+        [
+            self.payload,
+            self.records,
+            self.requests,
+            self.spool,
+            self.targets,
+        ]
+        .iter()
+        .fold(IDLE_BYTES, |sum, part| sum.saturating_add(*part))
     }
 }
 
@@ -69,13 +80,14 @@ impl fmt::Display for MemoryBound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} idle, {} of batches, {} of their records, {} of requests in flight, {} of pages \
-             that are scraped; and {} for each sender in the middle of a frame",
+            "{}: {} idle, {} of batches, {} of their records, {} of requests in flight, {} of the \
+             spool, {} of pages that are scraped; and {} for each sender in the middle of a frame",
             rounded(self.total()),
             exact_size(IDLE_BYTES),
             exact_size(self.payload),
             rounded(self.records),
             rounded(self.requests),
+            rounded(self.spool),
             rounded(self.targets),
             exact_size(FRAME_BYTES),
         )

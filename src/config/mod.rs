@@ -43,6 +43,7 @@ pub use token::{TokenError, TokenSource};
 
 use crate::backoff::Schedule;
 use crate::buffer::WhenFull;
+use crate::buffer::spooler::SpoolSettings;
 use crate::collect::Target;
 use crate::forward::retry::Delivery;
 use crate::report::AgentMetrics;
@@ -60,6 +61,8 @@ pub struct Config {
     pub socket: Socket,
     /// How many wait in between.
     pub buffer: Buffer,
+    /// Where they go when memory cannot hold them; `None` when off.
+    pub spool: Option<SpoolSettings>,
     /// How they are sent.
     pub forward: Forward,
     /// Whether metrics under the names of the workspace agent are reported to the control plane.

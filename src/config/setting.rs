@@ -130,20 +130,27 @@ settings! {
         "Batches held in memory at most, 1 to 10000000; this or --buffer-max-bytes, whichever is \
          reached first");
     BUFFER_MAX_BYTES = ("buffer-max-bytes", "WEIR_BUFFER_MAX_BYTES", "SIZE", Number,
-        Text("16MiB"), "Bytes of batches held in memory at most, 64KiB to 1TiB");
+        Derived("16MiB, or 4MiB with --spool-dir"),
+        "Bytes of batches held in memory at most, 64KiB to 1TiB");
     WHEN_FULL = ("when-full", "WEIR_WHEN_FULL", "drop-newest|drop-oldest|block", Text,
         Text("drop-newest"),
         "What happens to a batch that the full buffer cannot hold; block lets senders wait for \
-         --block-deadline first");
+         --block-deadline first. With --spool-dir it decides only when the spool is full too");
     BLOCK_DEADLINE = ("block-deadline", "WEIR_BLOCK_DEADLINE", "DURATION", Text, Text("5s"),
         "How long --when-full block waits for room before it drops the newest batch, more than 0 \
          and at most 30days");
     SPOOL_DIR = ("spool-dir", "WEIR_SPOOL_DIR", "DIR", Path, Unset,
-        "Directory of the disk spool");
+        "Directory of the disk spool, which takes what memory cannot hold and what a stop cannot \
+         deliver; created with mode 0700 when it is absent. One Weir at a time uses it. While it \
+         cannot be used, batches are held in memory, and it is tried again");
     SPOOL_MAX_BYTES = ("spool-max-bytes", "WEIR_SPOOL_MAX_BYTES", "SIZE", Number, Text("256MiB"),
-        "Bytes held on disk at most, 1B to 1TiB");
+        "Bytes that the files of the spool take at most, 1MiB to 1TiB. 16MiB of the file system, \
+         or a twentieth of a small one, always stay free");
     SPOOL_SYNC = ("spool-sync", "WEIR_SPOOL_SYNC", "always|interval|never", Text,
-        Text("interval"), "When the spool is forced to disk");
+        Text("interval"),
+        "When the spool is forced to disk. always: every batch is on disk before it counts as \
+         received, and a kill costs none. interval: memory first, disk when that is full or the \
+         control plane is gone, forced every second. never: as interval, and left to the kernel");
     DELIVERY = ("delivery", "WEIR_DELIVERY", "at-least-once|at-most-once", Text,
         Text("at-least-once"),
         "Whether a request whose fate is unknown is sent again (and counted as a possible \
@@ -160,8 +167,8 @@ settings! {
         "Batches of one session are joined into requests of up to this size: 0 for one request per \
          batch, else 32KiB to 3MiB. Never more than --buffer-max-bytes");
     DRAIN_TIMEOUT = ("drain-timeout", "WEIR_DRAIN_TIMEOUT", "DURATION", Text, Text("5s"),
-        "How long a stop may take to send what is still held, 0s to 30days; the rest is counted as \
-         lost");
+        "How long a stop may take to send what is still held, 0s to 30days; the rest goes to the \
+         spool, or without one is counted as lost");
     SCRAPE = ("scrape", "WEIR_SCRAPE", "NAME=URL", List, Unset,
         "Program whose counters and gauges are reported to the control plane too, at most 16; may be \
          repeated. NAME is 1 to 64 of A-Z a-z 0-9 . _ -, URL is http://, https:// or \

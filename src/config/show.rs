@@ -14,10 +14,12 @@ use super::setting::{
     AGENT_HEADER, AGENT_TOKEN, AGENT_TOKEN_FILE, AGENT_URL, API_SOCKET, BLOCK_DEADLINE,
     BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES, DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT,
     LOG_LEVEL, PROMETHEUS_ADDRESS, REPORT_AGENT_METRICS, RETRY_INITIAL, RETRY_MAX, RETRY_MAX_AGE,
-    ROLE, SCRAPE, SOCKET_MODE, SOCKET_PATH, Setting, TAKE_OVER, TRANSPORT, WHEN_FULL,
+    ROLE, SCRAPE, SOCKET_MODE, SOCKET_PATH, SPOOL_DIR, SPOOL_MAX_BYTES, SPOOL_SYNC, Setting,
+    TAKE_OVER, TRANSPORT, WHEN_FULL,
 };
 use super::{Config, LogFormat, ScrapeAddress, TokenSource};
 use crate::buffer::WhenFull;
+use crate::buffer::spooler::SpoolSync;
 use crate::forward::retry::Delivery;
 use crate::report::AgentMetrics;
 
@@ -67,6 +69,13 @@ impl Config {
         ]);
         if let WhenFull::Block { deadline } = self.buffer.when_full {
             values.push((&BLOCK_DEADLINE, text(format_duration(deadline).to_string())));
+        }
+        if let Some(spool) = &self.spool {
+            values.extend([
+                (&SPOOL_DIR, path(&spool.dir)),
+                (&SPOOL_MAX_BYTES, text(exact_size(spool.max_bytes))),
+                (&SPOOL_SYNC, text(spool_sync(spool.sync))),
+            ]);
         }
         values.extend([
             (&DELIVERY, text(delivery(self.forward.delivery))),
@@ -125,6 +134,14 @@ fn policy(when_full: WhenFull) -> &'static str {
         WhenFull::DropNewest => "drop-newest",
         WhenFull::DropOldest => "drop-oldest",
         WhenFull::Block { .. } => "block",
+    }
+}
+
+fn spool_sync(sync: SpoolSync) -> &'static str {
+    match sync {
+        SpoolSync::Always => "always",
+        SpoolSync::Interval => "interval",
+        SpoolSync::Never => "never",
     }
 }
 

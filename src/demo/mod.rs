@@ -1,7 +1,8 @@
 //! `weir demo`: control plane, sidecar and senders in one process, over the real socket and the real wire, with an
-//! outage of the control plane in the middle, and the balance at the end.
+//! outage of the control plane in the middle, and the balance at the end, which the control plane's metrics must show too.
 
 mod parts;
+mod reported;
 mod table;
 
 use std::io::Write;
@@ -16,7 +17,7 @@ use crate::cli::Exit;
 use crate::logging::{self, ErrorChain};
 use crate::metrics::control::ControlMetrics;
 use crate::shutdown::{Signals, Stop};
-use parts::{Emitters, Plane, Scratch, Sidecar};
+use parts::{Addresses, Emitters, Plane, Scratch, Sidecar};
 use table::{Account, Table};
 
 /// One round of the demo when it runs until it is told to stop.
@@ -70,11 +71,11 @@ async fn play(
     });
 
     let seen = ControlMetrics::new()?;
-    let mut plane = Plane::start(&seen, parts::ANY_PORT).await?;
-    let address = plane.address().to_owned();
-    let sidecar = Sidecar::start(&address, scratch)?;
+    let mut plane = Plane::start(&seen, &Addresses::any()).await?;
+    let addresses = plane.addresses().clone();
+    let sidecar = Sidecar::start(&addresses.agents, scratch)?;
     let emitters = Emitters::start(sidecar.socket());
-    table.begin(&address, sidecar.socket())?;
+    table.begin(&addresses, sidecar.socket())?;
 
     let begun = Instant::now();
     let round = length.unwrap_or(ROUND);
@@ -94,7 +95,7 @@ async fn play(
             if plane.is_up() {
                 plane.stop().await;
             } else {
-                plane = Plane::start(&seen, &address).await?;
+                plane = Plane::start(&seen, &addresses).await?;
             }
         }
         table.row(elapsed, plane.is_up(), &sidecar.books())?;
@@ -102,12 +103,13 @@ async fn play(
 
     // Senders first, then the sidecar, then what it delivers to: each finds the next still there.
     if !plane.is_up() {
-        plane = Plane::start(&seen, &address).await?;
+        plane = Plane::start(&seen, &addresses).await?;
     }
     let sent = emitters.stop().await?;
     let books = sidecar.stop().await?;
+    let reported = reported::totals(&addresses.prometheus, &books).await?;
     plane.stop().await;
-    let account = Account::new(&sent, &books, seen.acknowledged_logs());
+    let account = Account::new(&sent, &books, seen.acknowledged_logs(), reported);
     table.end(&account)?;
     Ok(account)
 }

@@ -24,10 +24,29 @@ use crate::emit::{self, Options, Rate, SessionId, Source, Summary, WhenFull};
 use crate::ingest::{Listener, Settings};
 use crate::metrics::Metrics;
 use crate::metrics::control::ControlMetrics;
+use crate::scrape::Exporter;
 use crate::shutdown::Stop;
 
-/// An address for a first start; later ones ask for the port that it got.
-pub(super) const ANY_PORT: &str = "127.0.0.1:0";
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// Where the control plane is, `HOST:PORT`.
+#[derive(Clone, Debug)]
+pub(super) struct Addresses {
+    /// For agents.
+    pub(super) agents: String,
+    /// For Prometheus.
+    pub(super) prometheus: String,
+}
+
+impl Addresses {
+    /// For a first start; later ones ask for the ports that it got.
+    pub(super) fn any() -> Self {
+        Self {
+            agents: ANY_PORT.to_owned(),
+            prometheus: ANY_PORT.to_owned(),
+        }
+    }
+}
 
 /// The only agent of the demo.
 const TOKEN: &str = "6d656f2d-6f6e-6c79-a0a0-000000000000";
@@ -87,17 +106,22 @@ impl Drop for Scratch {
 
 /// Errors only, because an outage is part of the show.
 pub(super) fn quiet_log() -> anyhow::Result<Log> {
-    Ok(control_config(ANY_PORT)?.log)
+    Ok(control_config(&Addresses::any())?.log)
 }
 
-fn control_config(listen: &str) -> anyhow::Result<ControlConfig> {
+fn control_config(addresses: &Addresses) -> anyhow::Result<ControlConfig> {
     let words = [
         "weir",
         "control-plane",
         "--listen",
-        listen,
+        &addresses.agents,
         "--agent-token",
         TOKEN,
+        "--prometheus-enable",
+        "--prometheus-address",
+        &addresses.prometheus,
+        "--agent-stats-refresh-interval",
+        "1s",
     ];
     let Command::ControlPlane(flags) = command(&words)? else {
         bail!("not a control plane")
@@ -113,28 +137,34 @@ fn command(words: &[&str]) -> anyhow::Result<Command> {
 /// The control plane, while it is up and after.
 #[derive(Debug)]
 pub(super) struct Plane {
-    address: String,
+    addresses: Addresses,
     running: JoinSet<()>,
+    exporter: Option<Exporter>,
     stop: CancellationToken,
 }
 
 impl Plane {
-    pub(super) async fn start(seen: &ControlMetrics, address: &str) -> anyhow::Result<Self> {
-        let plane = ControlPlane::bind(&control_config(address)?, seen.clone()).await?;
+    pub(super) async fn start(seen: &ControlMetrics, at: &Addresses) -> anyhow::Result<Self> {
+        let plane = ControlPlane::bind(&control_config(at)?, seen.clone()).await?;
+        let pages = plane.exposition()?;
+        let exporter = Exporter::start(&at.prometheus, pages, seen.scrapes.clone()).await?;
         let url = plane.url()?;
+        let addresses = Addresses {
+            agents: url.strip_prefix("http://").unwrap_or(&url).to_owned(),
+            prometheus: exporter.bound(),
+        };
         let (mut running, stop) = (JoinSet::new(), CancellationToken::new());
         running.spawn(plane.run(stop.clone()));
-        let address = url.strip_prefix("http://").unwrap_or(&url).to_owned();
         Ok(Self {
-            address,
+            addresses,
             running,
+            exporter: Some(exporter),
             stop,
         })
     }
 
-    /// `HOST:PORT`.
-    pub(super) fn address(&self) -> &str {
-        &self.address
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -147,6 +177,9 @@ impl Plane {
             if let Err(error) = ended {
                 tracing::error!(%error, "the control plane failed");
             }
+        }
+        if let Some(exporter) = self.exporter.take() {
+            exporter.stop();
         }
     }
 }

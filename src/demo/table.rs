@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use super::parts::Addresses;
+use super::reported::Reported;
 use crate::buffer::ledger::Snapshot;
 use crate::emit::Summary;
 
@@ -27,8 +29,10 @@ impl<'a> Table<'a> {
         }
     }
 
-    pub(super) fn begin(&mut self, address: &str, socket: &Path) -> io::Result<()> {
-        writeln!(self.out, "control plane  http://{address}")?;
+    pub(super) fn begin(&mut self, control_plane: &Addresses, socket: &Path) -> io::Result<()> {
+        let Addresses { agents, prometheus } = control_plane;
+        writeln!(self.out, "control plane  http://{agents}")?;
+        writeln!(self.out, "its metrics    http://{prometheus}/metrics")?;
         writeln!(self.out, "audit socket   {}", socket.display())?;
         writeln!(self.out)?;
         writeln!(
@@ -84,7 +88,7 @@ impl<'a> Table<'a> {
 }
 
 /// Both ends and the books between them, in logs, after everything has stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Account {
     made: u64,
     lost_by_senders: u64,
@@ -96,11 +100,17 @@ pub(super) struct Account {
     imbalance: i64,
     possible_duplicates: u64,
     acknowledged: u64,
+    reported: Reported,
 }
 
 impl Account {
-    /// From what the senders did, the books of the sidecar, and what the control plane acknowledged.
-    pub(super) fn new(sent: &[Summary], books: &Snapshot, acknowledged: u64) -> Self {
+    /// From what the senders did, the books of the sidecar, and what the control plane acknowledged and shows.
+    pub(super) fn new(
+        sent: &[Summary],
+        books: &Snapshot,
+        acknowledged: u64,
+        reported: Reported,
+    ) -> Self {
         Self {
             made: sent.iter().map(|summary| summary.logs).sum(),
             lost_by_senders: sent.iter().map(Summary::lost).sum(),
@@ -112,6 +122,7 @@ impl Account {
             imbalance: books.imbalance(),
             possible_duplicates: books.possible_duplicates,
             acknowledged,
+            reported,
         }
     }
 
@@ -122,6 +133,7 @@ impl Account {
             && self.imbalance == 0
             && self.received == self.forwarded + self.dropped + self.held
             && twice.is_some_and(|twice| twice <= self.possible_duplicates)
+            && self.reported == Reported::of(self.received, self.forwarded)
     }
 
     fn report(&self) -> String {
@@ -139,6 +151,7 @@ impl Account {
             imbalance,
             possible_duplicates,
             acknowledged,
+            reported,
             ..
         } = self;
         let verdict = if self.is_settled() {
@@ -151,6 +164,7 @@ impl Account {
              received               {received:>9} = {forwarded} forwarded + {dropped} dropped + {held} held\n\
              acknowledged           {acknowledged:>9} by the control plane, at most {possible_duplicates} of them twice\n\
              imbalance              {imbalance:>9}\n\
+             shown to Prometheus    {reported}\n\
              {verdict}"
         )
     }
@@ -172,6 +186,7 @@ mod tests {
             imbalance: 0,
             possible_duplicates: 3,
             acknowledged: 9,
+            reported: Reported::of(10, 7),
         }
     }
 
@@ -203,6 +218,14 @@ mod tests {
             },
             Account {
                 acknowledged: 11,
+                ..settled()
+            },
+            Account {
+                reported: Reported::of(10, 6),
+                ..settled()
+            },
+            Account {
+                reported: Reported::default(),
                 ..settled()
             },
         ];

@@ -30,6 +30,12 @@ impl Rate {
             .contains(&per_second)
             .then(|| Self(Duration::from_secs_f64(per_second.recip())))
     }
+
+    /// How long this many logs take.
+    pub fn time_of(self, logs: u64) -> Duration {
+        self.0
+            .saturating_mul(u32::try_from(logs).unwrap_or(u32::MAX))
+    }
 }
 
 /// A sequence of logs.

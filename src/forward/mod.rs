@@ -78,6 +78,8 @@ impl<U: Upstream> Forwarder<U> {
     /// to the buffer; on return nothing is out.
     pub async fn run(&self, stop: &CancellationToken) {
         let mut connected = self.upstream.connected();
+        let mut link = self.upstream.connected();
+        self.buffer.set_linked(*link.borrow_and_update());
         let mut lanes = FuturesUnordered::new();
         let mut resting = FuturesUnordered::new();
         loop {
@@ -89,6 +91,7 @@ impl<U: Upstream> Forwarder<U> {
                     resting.extend(Option::map(ended, rest));
                 }
                 Some(lane) = resting.next() => self.buffer.rouse(lane),
+                Ok(()) = link.changed() => self.buffer.set_linked(*link.borrow_and_update()),
                 cargo = self.next_cargo(&mut connected), if free => {
                     lanes.push(self.deliver(cargo, stop));
                 }

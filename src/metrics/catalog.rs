@@ -195,6 +195,76 @@ pub const LOGS_IN_FLIGHT: Family = family(
     Gauge,
     "Log entries carried by a call that is not answered yet.",
 );
+/// Bytes of the spool's files.
+pub const SPOOL_BYTES: Family = family(
+    "weir_spool_bytes",
+    Gauge,
+    "Bytes that the files of the spool take; 0 without a spool.",
+);
+/// The bound of the spool.
+pub const SPOOL_CAPACITY: Family = family(
+    "weir_spool_capacity_bytes",
+    Gauge,
+    "Bytes that the files of the spool may take; 0 without a spool.",
+);
+/// Whether the spool takes batches.
+pub const SPOOL_AVAILABLE: Family = family(
+    "weir_spool_available",
+    Gauge,
+    "Whether the directory of the spool is open and can be written: 0 or 1; 0 without a spool.",
+);
+/// Failures of the spool's directory.
+pub const SPOOL_ERRORS: Family = family(
+    "weir_spool_errors_total",
+    Counter,
+    "Operations on the directory of the spool that failed.",
+);
+/// Batches that the spool could not take.
+pub const SPOOL_BYPASSED: Family = family(
+    "weir_spool_bypassed_batches_total",
+    Counter,
+    "Batches that went to memory because the spool could not take them.",
+);
+/// The last record.
+pub const SPOOL_CHAIN_RECORD: Family = family(
+    "weir_spool_chain_record",
+    Gauge,
+    "Number of the last record of the spool; 0 before the first.",
+);
+/// The digest of the last record.
+pub const SPOOL_CHAIN_HEAD: Family = family(
+    "weir_spool_chain_head",
+    Gauge,
+    "First 48 bits of the digest of the last record of the spool, to compare with weir spool verify.",
+);
+/// Lifetime total of logs received.
+pub const LEDGER_RECEIVED: Family = family(
+    "weir_ledger_received_logs",
+    Gauge,
+    "Log entries received since the spool directory was made, by this process and those before it.",
+);
+/// Lifetime total of logs forwarded.
+pub const LEDGER_FORWARDED: Family = family(
+    "weir_ledger_forwarded_logs",
+    Gauge,
+    "Log entries acknowledged since the spool directory was made, by this process and those before it.",
+);
+/// Lifetime total of logs dropped.
+pub const LEDGER_DROPPED: Family = split(
+    "weir_ledger_dropped_logs",
+    Gauge,
+    &[Label {
+        name: "reason",
+        values: DropReason::VALUES,
+    }],
+    "Log entries that were received and will never be delivered, since the spool directory was made, by reason.",
+);
+/// What killed processes held in memory only.
+pub const LEDGER_UNACCOUNTED: Family = family(
+    "weir_ledger_unaccounted_logs",
+    Gauge,
+    "Log entries that killed processes held in memory only when they last wrote their totals: delivered since, or lost.",
+);
 /// The conservation law, as a number.
 pub const IMBALANCE: Family = family(
     "weir_imbalance_logs",
@@ -508,6 +578,17 @@ pub const SIDECAR: &[Family] = &[
     LOGS_ON_DISK,
     BATCHES_IN_FLIGHT,
     LOGS_IN_FLIGHT,
+    SPOOL_BYTES,
+    SPOOL_CAPACITY,
+    SPOOL_AVAILABLE,
+    SPOOL_ERRORS,
+    SPOOL_BYPASSED,
+    SPOOL_CHAIN_RECORD,
+    SPOOL_CHAIN_HEAD,
+    LEDGER_RECEIVED,
+    LEDGER_FORWARDED,
+    LEDGER_DROPPED,
+    LEDGER_UNACCOUNTED,
     IMBALANCE,
     BUFFER_CAPACITY_BATCHES,
     BUFFER_CAPACITY_BYTES,

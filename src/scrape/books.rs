@@ -12,9 +12,11 @@ use super::trend::Trend;
 use crate::buffer::Buffer;
 use crate::buffer::ledger::{Snapshot, Tally};
 use crate::buffer::queue::Limits;
+use crate::buffer::spooler::{Lifetime, SpoolStatus};
 use crate::metrics::DropReason;
 use crate::metrics::catalog::{self, Family};
 use crate::metrics::sample::{describe, single, split};
+use crate::spool::head_number;
 
 /// The families that are made from an [`Account`], and the one that says which build makes them.
 const FAMILIES: &[Family] = &[
@@ -35,6 +37,17 @@ const FAMILIES: &[Family] = &[
     catalog::LOGS_ON_DISK,
     catalog::BATCHES_IN_FLIGHT,
     catalog::LOGS_IN_FLIGHT,
+    catalog::SPOOL_BYTES,
+    catalog::SPOOL_CAPACITY,
+    catalog::SPOOL_AVAILABLE,
+    catalog::SPOOL_ERRORS,
+    catalog::SPOOL_BYPASSED,
+    catalog::SPOOL_CHAIN_RECORD,
+    catalog::SPOOL_CHAIN_HEAD,
+    catalog::LEDGER_RECEIVED,
+    catalog::LEDGER_FORWARDED,
+    catalog::LEDGER_DROPPED,
+    catalog::LEDGER_UNACCOUNTED,
     catalog::IMBALANCE,
     catalog::BUFFER_CAPACITY_BATCHES,
     catalog::BUFFER_CAPACITY_BYTES,
@@ -60,8 +73,10 @@ pub(super) struct Account {
     pub(super) limits: Limits,
     /// Zero when nothing is held.
     pub(super) oldest_age: Duration,
-    /// `None` while the buffer is not filling.
+    /// `None` while the buffer is not filling, or the spool where there is one.
     pub(super) time_to_full: Option<Duration>,
+    /// `None` without a spool.
+    pub(super) spool: Option<SpoolStatus>,
 }
 
 impl Books {
@@ -75,18 +90,39 @@ impl Books {
 
     /// Notes what is held now, for the prediction of when the buffer is full.
     pub(super) fn observe(&self, now: Instant) {
-        let held = held(&self.buffer.ledger().snapshot());
+        let spool = self.buffer.spool_status();
+        let (held, _) = self.filling(&self.buffer.ledger().snapshot(), spool.as_ref());
         self.trend().record(now, held);
+    }
+
+    /// What fills up, and its bounds: memory, or with a spool the disk.
+    fn filling(&self, ledger: &Snapshot, spool: Option<&SpoolStatus>) -> (Tally, Limits) {
+        match spool {
+            None => (held(ledger), self.limits),
+            Some(spool) => (
+                Tally {
+                    bytes: spool.bytes,
+                    ..Tally::default()
+                },
+                Limits {
+                    max_batches: u64::MAX,
+                    max_bytes: spool.capacity_bytes,
+                },
+            ),
+        }
     }
 
     pub(super) fn account(&self, now: Instant) -> Account {
         let ledger = self.buffer.ledger().snapshot();
         let oldest = self.buffer.oldest();
+        let spool = self.buffer.spool_status();
+        let (filled, bounds) = self.filling(&ledger, spool.as_ref());
         Account {
             oldest_age: oldest.map_or(Duration::ZERO, |then| now.saturating_duration_since(then)),
-            time_to_full: self.trend().time_to_full(self.limits, held(&ledger)),
+            time_to_full: self.trend().time_to_full(bounds, filled),
             limits: self.limits,
             ledger,
+            spool,
         }
     }
 
@@ -145,6 +181,14 @@ fn families(account: &Account) -> Vec<MetricFamily> {
         ledger.sender_channel_full as f64,
         ledger.sender_batch_full as f64,
     );
+    let spool = account.spool.as_ref();
+    let of_spool = |of: fn(&SpoolStatus) -> u64| spool.map_or(0, of);
+    // Without a spool no process knows of those before it.
+    let lifetime = spool.map_or_else(
+        || Lifetime::default().and(ledger),
+        |spool| spool.before.and(ledger),
+    );
+    let dropped_ever = DropReason::ALL.iter().zip(lifetime.dropped);
     vec![
         split(
             &catalog::AGENT_BATCHES_DROPPED,
@@ -177,10 +221,36 @@ fn families(account: &Account) -> Vec<MetricFamily> {
         ),
         count(&catalog::BATCHES_IN_MEMORY, ledger.in_memory.batches),
         count(&catalog::LOGS_IN_MEMORY, ledger.in_memory.logs),
-        count(&catalog::BATCHES_ON_DISK, ON_DISK),
-        count(&catalog::LOGS_ON_DISK, ON_DISK),
+        count(&catalog::BATCHES_ON_DISK, ledger.on_disk.batches),
+        count(&catalog::LOGS_ON_DISK, ledger.on_disk.logs),
         count(&catalog::BATCHES_IN_FLIGHT, ledger.in_flight.batches),
         count(&catalog::LOGS_IN_FLIGHT, ledger.in_flight.logs),
+        count(&catalog::SPOOL_BYTES, of_spool(|spool| spool.bytes)),
+        count(
+            &catalog::SPOOL_CAPACITY,
+            of_spool(|spool| spool.capacity_bytes),
+        ),
+        count(
+            &catalog::SPOOL_AVAILABLE,
+            of_spool(|spool| u64::from(spool.available)),
+        ),
+        count(&catalog::SPOOL_ERRORS, of_spool(|spool| spool.errors)),
+        count(&catalog::SPOOL_BYPASSED, of_spool(|spool| spool.bypassed)),
+        count(
+            &catalog::SPOOL_CHAIN_RECORD,
+            of_spool(|spool| spool.head_record),
+        ),
+        count(
+            &catalog::SPOOL_CHAIN_HEAD,
+            of_spool(|spool| head_number(&spool.head)),
+        ),
+        count(&catalog::LEDGER_RECEIVED, lifetime.received.logs),
+        count(&catalog::LEDGER_FORWARDED, lifetime.forwarded.logs),
+        split(
+            &catalog::LEDGER_DROPPED,
+            dropped_ever.map(|(reason, tally)| (reason.label(), tally.logs as f64)),
+        ),
+        count(&catalog::LEDGER_UNACCOUNTED, lifetime.unaccounted.logs),
         single(&catalog::IMBALANCE, ledger.imbalance() as f64),
         count(&catalog::BUFFER_CAPACITY_BATCHES, limits.max_batches),
         count(&catalog::BUFFER_CAPACITY_BYTES, limits.max_bytes),
@@ -196,9 +266,6 @@ fn families(account: &Account) -> Vec<MetricFamily> {
         split(&catalog::BUILD_INFO, [(super::VERSION, 1.0)]),
     ]
 }
-
-/// There is no spool: nothing is on disk.
-pub(super) const ON_DISK: u64 = 0;
 
 fn dropped_as(ledger: &Snapshot, matches: fn(DropReason) -> bool) -> Tally {
     DropReason::ALL

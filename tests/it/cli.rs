@@ -117,8 +117,8 @@ fn help_names_variable_default_and_what_is_absent() {
     let output = weir(&["run", "--help"]);
     for text in [
         "[env: CODER_AGENT_URL] [required]",
-        "[env: WEIR_BUFFER_MAX_BYTES] [default: 16MiB]",
-        "[in this version the disk spool is not built yet]",
+        "[env: WEIR_SPOOL_MAX_BYTES] [default: 256MiB]",
+        "[in this version being the workspace agent is not built yet]",
     ] {
         assert!(
             stdout(&output).contains(text),

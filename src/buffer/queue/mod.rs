@@ -56,6 +56,13 @@ impl Cargo {
         self.batches.iter_mut().take(count).map(|(_, batch)| batch)
     }
 
+    /// Every batch of it, with its place in the order of arrival.
+    pub(super) fn placed_mut(&mut self) -> impl Iterator<Item = (u64, &mut Batch)> {
+        self.batches
+            .iter_mut()
+            .map(|(arrived, batch)| (*arrived, batch))
+    }
+
     /// Takes the first `count` batches out, to be ended.
     pub fn remove_front(&mut self, count: usize) -> impl Iterator<Item = Batch> {
         self.batches
@@ -109,6 +116,11 @@ impl Queue {
             next_arrived: 0,
             next_turn: 0,
         }
+    }
+
+    /// How much may be held.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Whether a batch of this size may be pushed.
@@ -242,6 +254,59 @@ impl Queue {
             lane.rests = false;
         }
         self.refresh(key);
+    }
+
+    /// Takes out all that waits in the lanes of which nothing is out, if something of it has no record. Each cargo is
+    /// to be settled soon: its lane gives nothing meanwhile.
+    pub fn take_unrecorded(&mut self) -> Vec<Cargo> {
+        let unrecorded = self
+            .waiting
+            .values()
+            .filter(|batch| batch.record().is_none());
+        let mut keys: Vec<LaneKey> = Vec::new();
+        for batch in unrecorded {
+            let out = self
+                .lanes
+                .get(batch.lane())
+                .is_none_or(|lane| lane.out.is_some());
+            if !out && keys.last() != Some(batch.lane()) {
+                keys.push(batch.lane().clone());
+            }
+        }
+        keys.into_iter()
+            .filter_map(|key| self.take_lane(key))
+            .collect()
+    }
+
+    fn take_lane(&mut self, key: LaneKey) -> Option<Cargo> {
+        let lane = self.lanes.get_mut(&key)?;
+        let waiting = std::mem::take(&mut lane.waiting);
+        let batches: VecDeque<_> = waiting
+            .into_iter()
+            .filter_map(|arrived| self.waiting.remove_entry(&arrived))
+            .collect();
+        let (_, first) = batches.front()?;
+        lane.out = Some(first.received_at());
+        let cargo = Cargo {
+            taken: batches.iter().map(|(_, batch)| batch.tally()).sum(),
+            lane: detached(&key),
+            batches,
+        };
+        self.out.add(cargo.taken);
+        self.refresh(key);
+        Some(cargo)
+    }
+
+    /// The next place in the order of arrival, for a batch that does not come here.
+    pub fn next_arrived(&mut self) -> u64 {
+        let arrived = self.next_arrived;
+        self.next_arrived += 1;
+        arrived
+    }
+
+    /// No place below this is given out any more.
+    pub fn raise_arrived(&mut self, at_least: u64) {
+        self.next_arrived = self.next_arrived.max(at_least);
     }
 
     /// Whether [`Self::take`] would give something.

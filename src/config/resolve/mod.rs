@@ -13,7 +13,7 @@ use super::refused::{REFUSALS, Refusal};
 use super::setting::{
     ALL, API_SOCKET, BLOCK_DEADLINE, BUFFER_MAX_BATCHES, BUFFER_MAX_BYTES, COALESCE_MAX_BYTES,
     DELIVERY, DRAIN_TIMEOUT, LOG_FORMAT, LOG_LEVEL, PROMETHEUS_ADDRESS, REPORT_AGENT_METRICS,
-    RETRY_MAX_AGE, SOCKET_MODE, SOCKET_PATH, Setting, TAKE_OVER, WHEN_FULL,
+    RETRY_MAX_AGE, SOCKET_MODE, SOCKET_PATH, SPOOL_DIR, Setting, TAKE_OVER, WHEN_FULL,
 };
 use super::{Buffer, Config, Forward, Log, LogFormat, ScrapeAddress, Socket};
 use crate::buffer::WhenFull;
@@ -23,6 +23,7 @@ use crate::report::AgentMetrics;
 mod control;
 mod path;
 mod scrape;
+mod spool;
 mod upstream;
 
 /// Most batches: each costs a record even when it is tiny, and ten million records are gigabytes.
@@ -30,6 +31,10 @@ const MAX_BATCHES: usize = 10_000_000;
 
 /// Smallest buffer: twice the largest frame, so that one can be held while another is in flight.
 const MIN_BUFFER_BYTES: u64 = 64 * 1024;
+
+/// Bytes of the buffer without a spool, and with one, which has the room that memory then need not have.
+const BUFFER_BYTES: u64 = 16 << 20;
+const BUFFER_BYTES_OVER_SPOOL: u64 = 4 << 20;
 
 /// Smallest size to join batches up to: that of the largest frame, which is never split.
 const MIN_COALESCE_BYTES: u64 = 32 * 1024;
@@ -52,6 +57,7 @@ impl Config {
         let upstream = resolver.upstream();
         let socket = resolver.socket();
         let buffer = resolver.buffer();
+        let spool = resolver.spool();
         let forward = resolver.forward(buffer.as_ref());
         let report_agent_metrics = resolver.report_agent_metrics();
         let prometheus = resolver.prometheus();
@@ -73,6 +79,7 @@ impl Config {
             upstream,
             socket,
             buffer,
+            spool,
             forward,
             report_agent_metrics,
             prometheus,
@@ -85,6 +92,7 @@ impl Config {
                 Some(upstream),
                 Some(socket),
                 Some(buffer),
+                Some(spool),
                 Some(forward),
                 Some(report_agent_metrics),
                 Some(prometheus),
@@ -96,6 +104,7 @@ impl Config {
                 upstream,
                 socket,
                 buffer,
+                spool,
                 forward,
                 report_agent_metrics,
                 prometheus,
@@ -236,9 +245,13 @@ impl<'a> Resolver<'a> {
 
     fn buffer(&mut self) -> Option<Buffer> {
         let max_batches = self.value(&BUFFER_MAX_BATCHES, |text| parse::count(text, MAX_BATCHES));
-        let max_bytes = self.value(&BUFFER_MAX_BYTES, |text| {
-            parse::size(text, MIN_BUFFER_BYTES, parse::MAX_SIZE)
-        });
+        let max_bytes = match self.raw.get(&BUFFER_MAX_BYTES) {
+            Some(_) => self.value(&BUFFER_MAX_BYTES, |text| {
+                parse::size(text, MIN_BUFFER_BYTES, parse::MAX_SIZE)
+            }),
+            None if self.raw.get(&SPOOL_DIR).is_some() => Some(BUFFER_BYTES_OVER_SPOOL),
+            None => Some(BUFFER_BYTES),
+        };
         let when_full = self.when_full();
         Some(Buffer {
             max_batches: max_batches?,

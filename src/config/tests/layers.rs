@@ -75,7 +75,7 @@ fn every_fault_is_listed_at_once() {
     let given = flags(&[
         ("config", "/c.toml"),
         ("drain-timeout", "soon"),
-        ("spool-dir", "/spool"),
+        ("spool-sync", "soon"),
         ("api-socket", "/dir"),
     ]);
     let faults = Config::resolve(&given, &host).unwrap_err();
@@ -98,8 +98,7 @@ fn every_fault_is_listed_at_once() {
              variable WEIR_DELIVERY)",
             "--drain-timeout: expected a duration from 0s to 30days, such as 5s, got \"soon\" \
              (command line)",
-            "--spool-dir: not available in this version: the disk spool is not built yet (command \
-             line)",
+            "--spool-sync: expected always or interval or never, got \"soon\" (command line)",
             "/c.toml:2: unknown key \"retries\"",
             "/c.toml:3: unknown key \"agent-url\", write agent_url",
             "/c.toml:4: socket_mode: expected a string, got an integer",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{TOKEN, ok, resolve, resolve_on};
 use crate::buffer::WhenFull;
+use crate::buffer::spooler::SpoolSync;
 use crate::config::MAX_SOCKET_PATH;
 use crate::config::fake::Fake;
 use crate::config::refused::REFUSALS;
@@ -58,6 +59,7 @@ const VALID: &[(&str, &str, &str)] = &[
     ("buffer-max-bytes", "20MB", "\"20000000B\""),
     ("when-full", "drop-oldest", "\"drop-oldest\""),
     ("when-full", "block", "\"block\""),
+    ("spool-dir", "spool", "\"/cwd/spool\""),
     ("delivery", "at-most-once", "\"at-most-once\""),
     ("retry-initial", "10s", "\"10s\""),
     ("retry-max", "100ms", "\"100ms\""),
@@ -247,22 +249,9 @@ const INVALID: &[(&str, &str, &str)] = &[
         "expected drop-newest or drop-oldest or block",
     ),
     ("block-deadline", "0s", "expected a duration of more than 0"),
-    (
-        "spool-dir",
-        "/spool",
-        "not available in this version: the disk spool",
-    ),
-    (
-        "spool-max-bytes",
-        "1GiB",
-        "not available in this version: the disk spool",
-    ),
-    ("spool-max-bytes", "0", "expected a size from 1B to 1TiB"),
-    (
-        "spool-sync",
-        "always",
-        "not available in this version: the disk spool",
-    ),
+    ("spool-dir", "", "expected a path, got nothing"),
+    ("spool-max-bytes", "0", "expected a size from 1MiB to 1TiB"),
+    ("spool-max-bytes", "1023KiB", "got \"1023KiB\""),
     ("spool-sync", "soon", "expected always or interval or never"),
     (
         "delivery",
@@ -370,18 +359,14 @@ fn every_flag_has_a_valid_and_a_wrong_case() {
         let named = |cases: &[(&str, &str, &str)]| cases.iter().any(|case| case.0 == setting.flag);
         assert!(named(INVALID), "{}", setting.flag);
         let asks_for_nothing = REFUSALS.iter().any(|row| row.setting.flag == setting.flag);
-        let shown_with_another = setting.flag == "block-deadline";
+        let shown_with_another =
+            ["block-deadline", "spool-max-bytes", "spool-sync"].contains(&setting.flag);
         assert!(
             named(VALID) || asks_for_nothing || shown_with_another,
             "{}",
             setting.flag
         );
     }
-}
-
-#[test]
-fn the_defaults_of_absent_features_may_be_written_out() {
-    ok(&[("spool-max-bytes", "268435456"), ("spool-sync", "interval")]);
 }
 
 #[test]
@@ -408,6 +393,39 @@ fn the_block_deadline_reaches_the_policy() {
     let deadline = Duration::from_millis(1);
     let config = ok(&[("when-full", "block"), ("block-deadline", "1ms")]);
     assert_eq!(config.buffer.when_full, WhenFull::Block { deadline });
+}
+
+#[test]
+fn a_spool_needs_less_memory_unless_more_is_asked_for() {
+    assert_eq!(ok(&[]).buffer.max_bytes, 16 << 20);
+    let config = ok(&[("spool-dir", "/spool")]);
+    assert_eq!(config.buffer.max_bytes, 4 << 20);
+    let spool = config.spool.unwrap();
+    assert_eq!(
+        (spool.max_bytes, spool.sync),
+        (256 << 20, SpoolSync::Interval)
+    );
+
+    let config = ok(&[
+        ("spool-dir", "/spool"),
+        ("buffer-max-bytes", "9MiB"),
+        ("spool-max-bytes", "1MiB"),
+        ("spool-sync", "always"),
+    ]);
+    assert_eq!(config.buffer.max_bytes, 9 << 20);
+    let text = config.to_string();
+    for line in ["spool_max_bytes = \"1MiB\"", "spool_sync = \"always\""] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
+fn settings_of_a_spool_without_one_are_told() {
+    let config = ok(&[("spool-sync", "never")]);
+    assert_eq!(
+        config.warnings(),
+        ["--spool-sync has no effect without --spool-dir"]
+    );
 }
 
 #[test]

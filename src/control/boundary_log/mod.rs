@@ -2,7 +2,6 @@
 //!
 //! A thread of its own writes, so that a slow disk costs nothing but the calls that wait for it.
 
-mod line;
 mod output;
 #[cfg(test)]
 mod tests;
@@ -17,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::agents::Agent;
-use crate::config::control::BoundaryLogOutput;
+use crate::audit_line::{self, Origin};
+use crate::config::control::{BoundaryLogOutput, Labels};
 use crate::metrics::control::ControlMetrics;
 use crate::wire::boundary::{Malformed, Summary};
 use output::{Output, Whole};
@@ -154,8 +154,8 @@ fn write_all(
             continue;
         }
         lines.clear();
-        let written = line::render(
-            &request.agent.labels,
+        let written = audit_line::render(
+            origin(&request.agent.labels),
             &request.summary,
             &request.payload,
             &mut lines,
@@ -179,5 +179,13 @@ fn write_all(
         // The call may have been given up meanwhile.
         request.written.send(written).unwrap_or_default();
         lines.shrink_to(KEPT_BUFFER);
+    }
+}
+
+fn origin(labels: &Labels) -> Origin<'_> {
+    Origin {
+        username: &labels.username,
+        workspace_name: &labels.workspace_name,
+        agent_name: &labels.agent_name,
     }
 }

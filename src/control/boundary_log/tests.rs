@@ -149,7 +149,7 @@ fn a_time_that_cannot_be_written_is_null() {
             ..ReportBoundaryLogsRequest::default()
         });
         let mut lines = Vec::new();
-        line::render(&agent().labels, &summary, &payload, &mut lines).unwrap();
+        audit_line::render(Origin::default(), &summary, &payload, &mut lines).unwrap();
         serde_json::from_slice::<Value>(&lines).unwrap()["time"].clone()
     };
     assert_eq!(at(0, 0), "1970-01-01T00:00:00Z");

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 pub use client::{Answer, FetchError, Form, StatusError, fetch, print};
 pub use table::render_table;
 
-use super::books::{Account, ON_DISK, held};
+use super::books::{Account, held};
 use super::health::Phase;
+use crate::buffer::spooler::SpoolStatus;
 use crate::metrics::DropReason;
+use crate::spool::hex;
 
 /// A document names at most this many senders, so that it stays below about 256 KiB however many connect.
 pub const MAX_SENDERS: usize = 1000;
@@ -51,10 +53,13 @@ pub struct StatusDocument {
     pub dropped_by_sender: SenderDrops,
     /// Seconds since the oldest batch that is held was received; 0 when nothing is held.
     pub oldest_log_age_seconds: f64,
-    /// Seconds until the buffer is full at the pace of the last minute; null while it is not filling.
+    /// Seconds until the buffer, or with a spool the spool, is full at the pace of the last minute; null while it is not
+    /// filling.
     pub time_to_full_seconds: Option<f64>,
     /// How full the buffer is.
     pub buffer: BufferStatus,
+    /// The disk spool; null without one.
+    pub spool: Option<SpoolDocument>,
     /// Scripts that ran.
     pub scripts: ScriptStatus,
     /// The open connections on the audit socket, at most [`MAX_SENDERS`] of them.
@@ -92,6 +97,36 @@ pub struct BufferStatus {
     pub capacity_batches: u64,
     /// Payload bytes that may be held.
     pub capacity_bytes: u64,
+}
+
+/// The disk spool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolDocument {
+    /// Whether its directory is open and can be written.
+    pub available: bool,
+    /// Bytes that its files take.
+    pub bytes: u64,
+    /// Bytes that they may take.
+    pub capacity_bytes: u64,
+    /// Operations on the directory that failed.
+    pub errors: u64,
+    /// Number of the last record.
+    pub head_record: u64,
+    /// SHA-256 over all records up to that, in hex.
+    pub head: String,
+}
+
+impl From<&SpoolStatus> for SpoolDocument {
+    fn from(spool: &SpoolStatus) -> Self {
+        Self {
+            available: spool.available,
+            bytes: spool.bytes,
+            capacity_bytes: spool.capacity_bytes,
+            errors: spool.errors,
+            head_record: spool.head_record,
+            head: hex(&spool.head),
+        }
+    }
 }
 
 /// Scripts that ran, over the restarts of the sidecar.
@@ -158,7 +193,7 @@ impl StatusDocument {
             forwarded_logs: ledger.forwarded.logs,
             dropped_logs: dropped.collect(),
             in_memory_logs: ledger.in_memory.logs,
-            on_disk_logs: ON_DISK,
+            on_disk_logs: ledger.on_disk.logs,
             in_flight_logs: ledger.in_flight.logs,
             imbalance_logs: ledger.imbalance(),
             possible_duplicate_logs: ledger.possible_duplicates,
@@ -174,6 +209,7 @@ impl StatusDocument {
                 capacity_batches: limits.max_batches,
                 capacity_bytes: limits.max_bytes,
             },
+            spool: account.spool.as_ref().map(SpoolDocument::from),
             scripts: around.scripts,
             senders,
             senders_left_out: left_out as u64,

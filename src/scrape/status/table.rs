@@ -31,10 +31,21 @@ fn head(status: &StatusDocument, unix_now: i64) -> String {
         .time_to_full_seconds
         .map_or_else(|| "not filling".to_owned(), span);
     let (buffer, scripts) = (&status.buffer, &status.scripts);
+    let spool = status.spool.as_ref().map_or_else(String::new, |spool| {
+        let unavailable = if spool.available { "" } else { ", unavailable" };
+        format!(
+            "spool         {bytes} of {max_bytes}, chain at record {record}, {head}{unavailable}\n",
+            bytes = ByteSize(spool.bytes),
+            max_bytes = ByteSize(spool.capacity_bytes),
+            record = spool.head_record,
+            head = printable(&spool.head),
+        )
+    });
     format!(
         "sidecar       {version}, {phase}, up {uptime}\n\
          upstream      {link} {url}, {success}\n\
          buffer        {batches} of {max_batches} batches, {bytes} of {max_bytes}\n\
+         {spool}\
          oldest log    {oldest}\n\
          time to full  {full}\n\
          scripts       {succeeded} succeeded, {failed} failed, {pending} to be told upstream\n",

@@ -176,12 +176,21 @@ impl Running {
     /// Waits until the process has exited; it is still there to be waited for.
     async fn exited(&mut self) -> io::Result<()> {
         loop {
-            let seen = self.look(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
-            if seen.is_some() {
-                return Ok(());
-            }
-            if let Some(stopped) = self.look(WaitIdOptions::STOPPED)? {
-                self.stopped(stopped.stopping_signal());
+            // Asked in one call: of a process that has exited in between, its stops alone cannot be asked for.
+            let either = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+            match self.look(either)? {
+                Some(seen) if seen.stopped() => {
+                    // Each stop is seen once. It may be over already, and the process with it.
+                    match self.look(WaitIdOptions::STOPPED) {
+                        Err(error) if error.raw_os_error() != Some(Errno::CHILD.raw_os_error()) => {
+                            return Err(error);
+                        }
+                        Ok(_) | Err(_) => self.stopped(seen.stopping_signal()),
+                    }
+                    continue;
+                }
+                Some(_exited) => return Ok(()),
+                None => {}
             }
             if self.children.recv().await.is_none() {
                 return Err(io::Error::other("signals are received no more"));

@@ -12,6 +12,8 @@ mod reports;
 mod senders;
 mod signals;
 mod slow;
+mod spool;
+mod spool_offline;
 mod start;
 mod status;
 mod stop;

@@ -206,6 +206,10 @@ async fn survives(transport: Transport, fault: Value, lost: u64) {
     let mut sender = Sender::connect(&sidecar.socket).await;
     let mut session = Session::new("s");
 
+    // Both ends have it: over gRPC a dial ends only with the answer to a first call.
+    sidecar
+        .wait_for("a connection", |page| page.dials("connected") == 1)
+        .await;
     coderd.serves(1).await;
     coderd.fault(fault.clone()).await;
     sidecar

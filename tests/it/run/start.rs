@@ -145,7 +145,7 @@ async fn bad_settings_are_all_named_at_once() {
     refused(bad, 2, "4 faults in the configuration").await;
     refused(builder().flag("--no-such-flag", 1), 2, "--no-such-flag").await;
     refused(builder().without("--agent-token"), 2, "--agent-token").await;
-    refused(builder().flag("--spool-dir", "/tmp"), 2, "not built yet").await;
+    refused(builder().flag("--role", "agent"), 2, "not built yet").await;
     let long = format!("/tmp/{}", "x".repeat(110));
     refused(with_socket(Path::new(&long)), 2, "107 bytes").await;
     let unreadable = builder()

@@ -156,6 +156,16 @@ impl Sidecar {
         .flag("--boundary-log-proxy-socket-path", self.socket.display())
     }
 
+    /// Its directory, which stays while this is held.
+    pub fn directory(&self) -> Arc<TempDir> {
+        Arc::clone(&self.directory)
+    }
+
+    /// A path in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.process.child.id()
@@ -243,6 +253,12 @@ impl Sidecar {
         self.process.ended(status)
     }
 
+    /// Kills it.
+    pub async fn kill(self) -> Ended {
+        self.signal(Signal::KILL);
+        self.end().await
+    }
+
     /// Tells it to stop, and waits for the end.
     pub async fn stop(self) -> Ended {
         self.signal(Signal::TERM);
@@ -264,7 +280,10 @@ impl Sidecar {
 
 /// Logs that are neither forwarded nor dropped.
 pub fn held(page: &Page) -> u64 {
-    page.count("weir_logs_in_memory") + page.count("weir_logs_in_flight")
+    ["in_memory", "on_disk", "in_flight"]
+        .map(|place| page.count(&format!("weir_logs_{place}")))
+        .iter()
+        .sum()
 }
 
 #[track_caller]

@@ -1,13 +1,20 @@
-//! One entry as a line of JSON.
+//! One entry of an audit log as a line of JSON: the output of the control plane, and of what is taken out of a spool.
 
 use prost_types::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::config::control::Labels;
 use crate::wire::boundary::{Entries, Malformed, Summary};
 
 /// Seconds of the years 1 to 9999, those that RFC 3339 can write.
 const WRITABLE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// Where entries come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Origin<'a> {
+    pub(crate) username: &'a str,
+    pub(crate) workspace_name: &'a str,
+    pub(crate) agent_name: &'a str,
+}
 
 /// What stands in a line, in this order.
 #[derive(Serialize)]
@@ -43,8 +50,8 @@ impl Serialize for Time {
 
 /// Appends a line for each entry of `payload`, of which `summary` was read. An entry of a resource that is no HTTP
 /// request has a line too, with empty texts: none is lost.
-pub(super) fn render(
-    labels: &Labels,
+pub(crate) fn render(
+    origin: Origin<'_>,
     summary: &Summary,
     payload: &[u8],
     lines: &mut Vec<u8>,
@@ -56,9 +63,9 @@ pub(super) fn render(
         let line = Line {
             time: Time(entry.time),
             decision: if entry.allowed { "allow" } else { "deny" },
-            username: &labels.username,
-            workspace_name: &labels.workspace_name,
-            agent_name: &labels.agent_name,
+            username: origin.username,
+            workspace_name: origin.workspace_name,
+            agent_name: origin.agent_name,
             session_id,
             sequence_number: entry.sequence_number,
             confined_process_name,
