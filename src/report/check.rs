@@ -4,6 +4,7 @@
 
 use super::sample::{Sample, SampleKind};
 use crate::metrics::SampleFault;
+use crate::wire::stats::names;
 
 /// Who counts a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,21 +28,10 @@ enum Namespace {
     Free,
 }
 
-/// What an agent reports although the name looks like the control plane's.
-const AGENTS_OWN: [&str; 2] = [
-    "coderd_agentstats_startup_script_seconds",
-    "coderd_agentstats_currently_reachable_peers",
-];
-
-const CONTROL_PLANES: [&str; 5] = ["coderd_", "go_", "process_", "promhttp_", "weir_control_"];
-
-/// The labels that the control plane adds to every series of an agent.
-const ADDED_LABELS: [&str; 4] = ["username", "workspace_name", "agent_name", "template_name"];
-
 fn namespace(name: &str) -> Namespace {
-    if AGENTS_OWN.contains(&name) || name.starts_with("agent_") {
+    if names::looks_reserved(name.as_bytes()) || name.starts_with("agent_") {
         Namespace::Agent
-    } else if CONTROL_PLANES.iter().any(|prefix| name.starts_with(prefix)) {
+    } else if names::is_reserved(name.as_bytes()) {
         Namespace::ControlPlane
     } else if name.starts_with("weir_") {
         Namespace::Weir
@@ -73,7 +63,7 @@ pub(super) fn check(
     origin: Origin,
     agent_metrics: bool,
 ) -> Result<(), SampleFault> {
-    if !is_metric_name(&sample.name) {
+    if !names::is_metric_name(sample.name.as_bytes()) {
         return Err(SampleFault::InvalidName);
     }
     let may_name = match namespace(&sample.name) {
@@ -85,34 +75,18 @@ pub(super) fn check(
     if !may_name {
         return Err(SampleFault::ReservedName);
     }
-    let names = || sample.labels.iter().map(|(name, _)| name.as_str());
-    let twice = names().zip(names().skip(1)).any(|(one, next)| one == next);
-    if twice || !names().all(is_label_name) {
+    let labels = || sample.labels.iter().map(|(name, _)| name.as_bytes());
+    let twice = labels()
+        .zip(labels().skip(1))
+        .any(|(one, next)| one == next);
+    if twice || !labels().all(names::is_label_name) {
         return Err(SampleFault::InvalidName);
     }
-    if names().any(|name| name.starts_with("__") || ADDED_LABELS.contains(&name)) {
+    if labels().any(|name| name.starts_with(b"__") || names::is_added_label(name)) {
         return Err(SampleFault::ReservedLabel);
     }
     if sample.kind == SampleKind::Composite {
         return Err(SampleFault::Histogram);
     }
     Ok(())
-}
-
-/// The charset before UTF-8 names came, which every control plane takes: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
-fn is_metric_name(name: &str) -> bool {
-    is_name(name, |byte| matches!(byte, b'_' | b':'))
-}
-
-/// As that of metrics, without the colon.
-fn is_label_name(name: &str) -> bool {
-    is_name(name, |byte| byte == b'_')
-}
-
-fn is_name(name: &str, is_mark: fn(u8) -> bool) -> bool {
-    let starts_well = |byte: &u8| byte.is_ascii_alphabetic() || is_mark(*byte);
-    name.as_bytes().first().is_some_and(starts_well)
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
 }

@@ -2,6 +2,7 @@
 //!
 //! Format: coder/coder `agent/proto/agent.proto`. What "decodes" means: protobuf-go v1.36 `proto.Unmarshal`.
 
+pub mod names;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,7 @@
 //! What a sample may look like. A refusal costs nothing but the sample.
 
 use crate::metrics::control::SampleRefusal;
-use crate::wire::stats::{COUNTER, GAUGE, Label, Metric, RawMetric};
+use crate::wire::stats::{COUNTER, GAUGE, Label, Metric, RawMetric, names};
 
 /// Bytes of a name. Those of exporters have less than 100; the longest that Prometheus' own documentation shows, 50.
 const MAX_NAME: usize = 256;
@@ -11,29 +11,6 @@ const MAX_LABELS: usize = 64;
 
 /// Bytes of the names and values of a sample's labels, together.
 const MAX_LABEL_BYTES: usize = 4096;
-
-/// Labels that the control plane adds to every series.
-const AGENT_LABELS: [&[u8]; 4] = [
-    b"agent_name",
-    b"template_name",
-    b"username",
-    b"workspace_name",
-];
-
-/// Names that the page has of the control plane itself, by what they begin with.
-const RESERVED: [&[u8]; 5] = [
-    b"go_",
-    b"process_",
-    b"promhttp_",
-    b"coderd_",
-    b"weir_control_",
-];
-
-/// Names that begin so, and are the agents' all the same.
-const ALLOWED: [&[u8]; 2] = [
-    b"coderd_agentstats_currently_reachable_peers",
-    b"coderd_agentstats_startup_script_seconds",
-];
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,14 +57,10 @@ pub(super) fn check<'a>(
         GAUGE => Kind::Gauge,
         _ => return Err(SampleRefusal::Type),
     };
-    if metric.name.len() > MAX_NAME || !is_name(metric.name, b":") {
+    if metric.name.len() > MAX_NAME || !names::is_metric_name(metric.name) {
         return Err(SampleRefusal::InvalidName);
     }
-    if RESERVED
-        .iter()
-        .any(|prefix| metric.name.starts_with(prefix))
-        && !ALLOWED.contains(&metric.name)
-    {
+    if names::is_reserved(metric.name) {
         return Err(SampleRefusal::ReservedName);
     }
     check_labels(labels)?;
@@ -104,7 +77,8 @@ fn check_labels(labels: &mut [Label<'_>]) -> Result<(), SampleRefusal> {
         .map(|label| label.name.len() + label.value.len())
         .sum();
     let same = |pair: &[Label<'_>]| pair[0].name == pair[1].name;
-    let is_valid = |label: &Label<'_>| is_name(label.name, b"") && !label.name.starts_with(b"__");
+    let is_valid =
+        |label: &Label<'_>| names::is_label_name(label.name) && !label.name.starts_with(b"__");
     if labels.len() > MAX_LABELS
         || bytes > MAX_LABEL_BYTES
         || labels.windows(2).any(same)
@@ -112,18 +86,8 @@ fn check_labels(labels: &mut [Label<'_>]) -> Result<(), SampleRefusal> {
     {
         return Err(SampleRefusal::InvalidLabel);
     }
-    match labels
-        .iter()
-        .any(|label| AGENT_LABELS.contains(&label.name))
-    {
+    match labels.iter().any(|label| names::is_added_label(label.name)) {
         true => Err(SampleRefusal::ReservedLabel),
         false => Ok(()),
     }
-}
-
-/// Whether a name has nothing but letters, digits, underscores and `more`, and does not begin with a digit. (A name
-/// beyond that is not in the text format 0.0.4.)
-fn is_name(name: &[u8], more: &[u8]) -> bool {
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || more.contains(byte);
-    name.first().is_some_and(|first| !first.is_ascii_digit()) && name.iter().all(fits)
 }
