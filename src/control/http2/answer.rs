@@ -58,8 +58,8 @@ impl Answer {
         match framed {
             Ok(data) => {
                 let mut head = Response::new(());
-                let grpc = HeaderValue::from_static("application/grpc");
-                head.headers_mut().insert(CONTENT_TYPE, grpc);
+                let kind = HeaderValue::from_static(grpc::CONTENT_TYPE);
+                head.headers_mut().insert(CONTENT_TYPE, kind);
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
                 Self {

@@ -22,7 +22,6 @@ use crate::metrics::control::{ControlMetrics, ProtocolFault, RpcMethod};
 use crate::wire::grpc::{self, Assembler, Fault};
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What a request is.
 pub(super) enum Asked {
@@ -37,7 +36,7 @@ pub(super) enum Asked {
 pub(super) fn asks_for(head: &Parts) -> Asked {
     let content = head.headers.get(CONTENT_TYPE);
     let content = content.map_or(&b""[..], |content| content.as_bytes());
-    let Some(rest) = content.strip_prefix(b"application/grpc") else {
+    let Some(rest) = content.strip_prefix(grpc::CONTENT_TYPE.as_bytes()) else {
         return match head.method {
             Method::POST if head.uri.path().starts_with(PREFIX) => Asked::Unsupported,
             _ => Asked::Page,
@@ -64,7 +63,7 @@ impl Call {
     /// When it is nothing that there is, or in a form that is not understood.
     pub(super) fn new(seated: Arc<Seated>, head: &Parts) -> Result<Self, Status> {
         let given = |name: HeaderName| head.headers.get(name).map(|value| value.as_bytes());
-        let deadline = match given(TIMEOUT) {
+        let deadline = match given(grpc::TIMEOUT) {
             None => None,
             Some(value) => {
                 let time = grpc::timeout(value)

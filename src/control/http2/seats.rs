@@ -11,9 +11,7 @@ use crate::control::connection::Shared;
 use crate::control::handshake::{self, Refusal, TOKEN_HEADER};
 use crate::control::service::Caller;
 use crate::control::session::{Ended, MAX_STREAMS};
-
-/// The metadata that has the role of who calls, as the query of a WebSocket has it.
-const ROLE_HEADER: &str = "weir-role";
+use crate::wire::grpc;
 
 /// Sessions on one connection: a proxy may bring the calls of many agents on one. As many as calls at a time, so that
 /// what gives way to another is not in use.
@@ -45,7 +43,7 @@ impl Seats {
             .and_then(|token| token.to_str().ok());
         let token = handshake::read_token(token)?;
         let role = headers
-            .get(ROLE_HEADER)
+            .get(grpc::ROLE)
             .map_or(&b""[..], |role| role.as_bytes());
         let role = String::from_utf8_lossy(role);
         let is_it =

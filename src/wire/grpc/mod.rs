@@ -11,9 +11,19 @@ mod tests;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use http::HeaderName;
 
 pub use request::{Request, RequestTooLarge};
 pub use status::Status;
+
+/// What a content type of gRPC begins with.
+pub const CONTENT_TYPE: &str = "application/grpc";
+
+/// The metadata that has the role of who calls: there is no query to put it in, as for a WebSocket.
+pub const ROLE: HeaderName = HeaderName::from_static("weir-role");
+
+/// The header that has the time of a call; [`timeout`] reads it.
+pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Bytes before a message: whether it is compressed, and its length.
 pub const HEADER: usize = 5;

@@ -212,7 +212,7 @@ impl Reading<'_> {
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    content_type.is_some_and(|value| value.as_bytes().starts_with(grpc::CONTENT_TYPE.as_bytes()))
 }
 
 fn answer(status: Status, reply: Assembler) -> Result<Answer, Fault> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason, SendStream};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
+use http::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -33,6 +33,7 @@ use super::super::http1::Io;
 use super::super::settings::{AGENT, Settings, TOKEN};
 use super::super::transport::{CALL_LIMIT, CLOSE_LIMIT, Ended, Known, MAX_CALLS};
 use super::super::vigil::{PING_AFTER, Vigil, Watch};
+use crate::wire::grpc;
 
 /// Bytes of the head or the trailers of an answer, as of a head in HTTP/1.1. A server that has more to say of an error
 /// has to reset the stream instead, and leaves open what became of the request.
@@ -44,11 +45,6 @@ pub(super) const PIECE: usize = 16 << 10;
 
 /// Bytes of one request that wait for the socket.
 const MAX_QUEUED: usize = 4 * PIECE;
-
-/// Carries the role. There is no query to put it in, as for the WebSocket.
-const ROLE: HeaderName = HeaderName::from_static("weir-role");
-
-const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// How long a silence may last before the control plane is pinged. A gRPC server may take pings for an abuse, and ends
 /// the connection for it (`ENHANCE_YOUR_CALM`; grpc-go by default at the third within five minutes without a call);
@@ -147,12 +143,12 @@ pub(super) async fn open(
 fn headers(settings: &Settings, token: &HeaderValue) -> Result<HeaderMap, DialError> {
     let mut headers = settings.headers.clone();
     headers.insert(TE, HeaderValue::from_static("trailers"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
     headers.insert(USER_AGENT, AGENT);
     headers.insert(TOKEN, token.clone());
     if !settings.role.is_empty() {
         let role = HeaderValue::from_str(&settings.role);
-        headers.insert(ROLE, role.map_err(|_| DialError::Unfit)?);
+        headers.insert(grpc::ROLE, role.map_err(|_| DialError::Unfit)?);
     }
     Ok(headers)
 }
@@ -172,7 +168,7 @@ impl Session {
         // At most eight digits: more than a day.
         let limit = HeaderValue::from_str(&format!("{}m", limit.as_millis()));
         if let Ok(limit) = limit {
-            request.headers_mut().insert(TIMEOUT, limit);
+            request.headers_mut().insert(grpc::TIMEOUT, limit);
         }
         let (answer, request) = shared.requests.clone().send_request(request, false)?;
         Ok(CallStream {
