@@ -72,9 +72,14 @@ pub(super) fn agent_url(text: &str) -> Result<Url, Wrong> {
     }
 }
 
-pub(super) fn role(text: &str) -> Result<String, Wrong> {
+/// Whether a name is 1 to `max` of the characters A-Z a-z 0-9 . _ -.
+pub(super) fn is_plain(name: &str, max: usize) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=MAX_ROLE_BYTES).contains(&text.len()) && text.bytes().all(allowed) {
+    (1..=max).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+pub(super) fn role(text: &str) -> Result<String, Wrong> {
+    if is_plain(text, MAX_ROLE_BYTES) {
         Ok(text.to_owned())
     } else {
         let expected = format!("1 to {MAX_ROLE_BYTES} of the characters A-Z a-z 0-9 . _ -");

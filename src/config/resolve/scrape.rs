@@ -3,6 +3,7 @@
 use super::Resolver;
 use crate::collect::Target;
 use crate::config::fault::{Wrong, quoted};
+use crate::config::parse::is_plain;
 use crate::config::setting::SCRAPE;
 
 /// Most targets: each may hold a page and its samples.
@@ -38,8 +39,7 @@ impl Resolver<'_> {
 fn target(text: &str) -> Result<Target, Wrong> {
     let form = || Wrong::new("NAME=URL", quoted(text));
     let (name, location) = text.split_once('=').ok_or_else(form)?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !(1..=MAX_NAME_BYTES).contains(&name.len()) || !name.bytes().all(allowed) {
+    if !is_plain(name, MAX_NAME_BYTES) {
         let expected = format!(
             "a name of 1 to {MAX_NAME_BYTES} of the characters A-Z a-z 0-9 . _ - before the ="
         );
