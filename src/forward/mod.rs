@@ -3,7 +3,7 @@
 pub mod retry;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -204,11 +204,7 @@ impl<U: Upstream> Forwarder<U> {
                 .delivered(now.saturating_duration_since(batch.received_at()));
         }
         self.buffer.ledger().forwarded(cargo.remove_front(count));
-        // A clock before 1970 reads as "never", which is what the gauge says at 0.
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        self.metrics.succeeded_at(unix.as_secs());
+        self.metrics.succeeded_at(SystemTime::now());
     }
 
     /// Drops what has waited for too long, or waits until that may be so.

@@ -20,6 +20,17 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
+impl Kind {
+    /// The word of the `# TYPE` line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
 /// A label of a family and the values it takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {

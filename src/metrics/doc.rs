@@ -51,7 +51,7 @@ pub fn list() -> String {
     let name_width = names.max().unwrap_or_default();
     let label_width = labels.max().unwrap_or_default();
     let line = |family: &Family| {
-        let (name, kind, labels) = (family.name, kind(family), label_names(family));
+        let (name, kind, labels) = (family.name, family.kind.name(), label_names(family));
         let help = family.help;
         format!("{name:name_width$}  {kind:9}  {labels:label_width$}  {help}\n")
     };
@@ -104,7 +104,7 @@ fn merge(
 
 fn row(family: &Family) -> String {
     let labels: Vec<_> = family.labels.iter().map(label).collect();
-    let (name, kind) = (family.name, kind(family));
+    let (name, kind) = (family.name, family.kind.name());
     let (labels, help) = (labels.join("; "), family.help.replace('|', "\\|"));
     format!("| `{name}` | {kind} | {labels} | {help} |\n")
 }
@@ -124,14 +124,6 @@ fn label(label: &Label) -> String {
 fn label_names(family: &Family) -> String {
     let names: Vec<_> = family.labels.iter().map(|label| label.name).collect();
     names.join(",")
-}
-
-fn kind(family: &Family) -> &'static str {
-    match family.kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram(_) => "histogram",
-    }
 }
 
 fn zeros(family: &Family) -> Result<Vec<MetricFamily>, prometheus::Error> {

@@ -18,7 +18,7 @@ pub(crate) mod sample;
 mod script;
 mod targets;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
@@ -178,9 +178,9 @@ impl ForwardMetrics {
         self.latency.observe(age.as_secs_f64());
     }
 
-    /// Records when the control plane last acknowledged anything, in Unix seconds.
-    pub fn succeeded_at(&self, unix_seconds: u64) {
-        self.last_success.set(unix_seconds.cast_signed());
+    /// Records when the control plane last acknowledged anything.
+    pub fn succeeded_at(&self, time: SystemTime) {
+        self.last_success.set(unix_seconds(time));
     }
 
     /// When the control plane last acknowledged anything, in Unix seconds; 0 before the first time.
@@ -208,10 +208,16 @@ impl ReportMetrics {
         self.refused.with_label_values(&[fault.label()]).inc();
     }
 
-    /// Records when the control plane last took a report, in Unix seconds.
-    pub fn succeeded_at(&self, unix_seconds: u64) {
-        self.last_success.set(unix_seconds.cast_signed());
+    /// Records when the control plane last took a report.
+    pub fn succeeded_at(&self, time: SystemTime) {
+        self.last_success.set(unix_seconds(time));
     }
+}
+
+/// A time before 1970 reads as "never", which is what such a gauge says at 0.
+fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().cast_signed()
 }
 
 fn counter(family: &Family) -> Result<IntCounter, prometheus::Error> {

@@ -12,7 +12,7 @@ mod sample;
 mod tests;
 
 use std::fmt::{self, Debug, Formatter};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use prometheus::proto::MetricFamily;
 use prost::Message as _;
@@ -162,11 +162,7 @@ impl<U: Upstream> Reporter<U> {
         }
         let outcome = self.call(request).await;
         if let Outcome::Accepted(_) = outcome {
-            // A clock before 1970 reads as "never", which is what the gauge says at 0.
-            let unix = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            self.metrics.succeeded_at(unix.as_secs());
+            self.metrics.succeeded_at(SystemTime::now());
         }
         outcome
     }

@@ -8,7 +8,6 @@ use super::super::agents::{Agent, Role};
 use super::*;
 use crate::config::control::{AgentSpec, AgentToken, By, Labels};
 use crate::control::aggregate::{Reporter, Running, Settings};
-use crate::metrics::catalog::Kind;
 use crate::metrics::control::catalog::CONTROL;
 use crate::metrics::control::coderd::CODERD;
 use crate::pb;
@@ -110,12 +109,7 @@ fn every_family_of_the_tables_is_there_from_the_start() {
     for family in CONTROL.iter().chain(CODERD) {
         let help = format!("# HELP {} {}\n", family.name, family.help);
         assert_eq!(page.matches(&help).count(), 1, "{help}");
-        let kind = match family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram(_) => "histogram",
-        };
-        let kind = format!("# TYPE {} {kind}\n", family.name);
+        let kind = format!("# TYPE {} {}\n", family.name, family.kind.name());
         assert_eq!(page.matches(&kind).count(), 1, "{kind}");
     }
     let names = page.lines().filter(|line| line.starts_with("# TYPE "));

@@ -1,5 +1,6 @@
 //! Families as a page: the text format 0.0.4 or OpenMetrics 1.0.0, compressed when that is accepted.
 
+mod escape;
 mod negotiate;
 mod openmetrics;
 pub(crate) mod text;

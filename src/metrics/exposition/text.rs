@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use crate::metrics::catalog::{Family, Kind};
+use super::escape::Escaped;
+use crate::metrics::catalog::Family;
 
 /// Some lines of a page.
 #[derive(Debug, Default)]
@@ -15,11 +16,7 @@ impl Text {
     /// Begins a family. One without series is valid too, and says that it is known.
     pub(crate) fn head(&mut self, family: &Family) {
         let Family { name, help, .. } = family;
-        let kind = match family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram(_) => "histogram",
-        };
+        let kind = family.kind.name();
         self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
@@ -31,9 +28,7 @@ impl Text {
         for (label, value) in family.labels.iter().zip(values) {
             self.0.push(before);
             self.0.push_str(label.name);
-            self.0.push_str("=\"");
-            self.escape(value);
-            self.0.push('"');
+            self.write(format_args!("=\"{}\"", Escaped(value)));
             before = ',';
         }
         if before == ',' {
@@ -45,22 +40,6 @@ impl Text {
     /// Bytes that were written.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    fn escape(&mut self, value: &str) {
-        let mut rest = value;
-        while let Some(at) = rest.find(['\\', '\n', '"']) {
-            let (plain, special) = rest.split_at(at);
-            self.0.push_str(plain);
-            let mut behind = special.chars();
-            self.0.push_str(match behind.next() {
-                Some('\n') => "\\n",
-                Some('"') => "\\\"",
-                _ => "\\\\",
-            });
-            rest = behind.as_str();
-        }
-        self.0.push_str(rest);
     }
 
     fn write(&mut self, what: std::fmt::Arguments<'_>) {

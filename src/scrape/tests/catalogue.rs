@@ -18,12 +18,7 @@ fn every_family_is_there_once_with_its_help_and_type() {
     for family in SIDECAR {
         let help = format!("# HELP {} {}\n", family.name, family.help);
         assert_eq!(page.matches(&help).count(), 1, "{help}");
-        let kind = match family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram(_) => "histogram",
-        };
-        let kind = format!("# TYPE {} {kind}\n", family.name);
+        let kind = format!("# TYPE {} {}\n", family.name, family.kind.name());
         assert_eq!(page.matches(&kind).count(), 1, "{kind}");
         assert!(!family.help.is_empty());
     }

@@ -5,6 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use tempfile::TempDir;
@@ -59,7 +60,10 @@ fn busy() -> (Sidecar, Cargo) {
     ledger.launch(cargo.front_mut(1));
     ledger.dropped_by_sender(340, 16);
     sidecar.metrics.upstream.set_connected(true);
-    sidecar.metrics.forward.succeeded_at(1_800_000_000);
+    sidecar
+        .metrics
+        .forward
+        .succeeded_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     sidecar.view.enter(Phase::Accepting);
     (sidecar, cargo)
 }
