@@ -57,15 +57,7 @@ fn start(config: &ControlConfig) -> anyhow::Result<()> {
 async fn serve(config: &ControlConfig, metrics: ControlMetrics) -> anyhow::Result<()> {
     let signals = Signals::listen().context("cannot take over the signals")?;
     let control_plane = ControlPlane::bind(config, metrics.clone()).await?;
-    let exporter = match &config.prometheus {
-        None => None,
-        Some(address) => {
-            let exporter =
-                Exporter::start(address, control_plane.exposition()?, metrics.scrapes).await;
-            let failed = || format!("cannot serve metrics on {address}");
-            Some(exporter.with_context(failed)?)
-        }
-    };
+    let exporter = exporter(&control_plane, config, &metrics).await?;
     let url = control_plane.url().context("cannot tell the address")?;
     tracing::info!(url, agents = config.agents.len(), "agents may connect");
     ControlReady::new(url, exporter.as_ref().map(Exporter::bound))
@@ -87,6 +79,21 @@ async fn serve(config: &ControlConfig, metrics: ControlMetrics) -> anyhow::Resul
         exporter.stop();
     }
     Ok(())
+}
+
+/// Serves the metrics of a control plane where they are asked for.
+pub(crate) async fn exporter(
+    control_plane: &ControlPlane,
+    config: &ControlConfig,
+    metrics: &ControlMetrics,
+) -> anyhow::Result<Option<Exporter>> {
+    let Some(address) = &config.prometheus else {
+        return Ok(None);
+    };
+    let pages = control_plane.exposition()?;
+    let exporter = Exporter::start(address, pages, metrics.scrapes.clone()).await;
+    let failed = || format!("cannot serve metrics on {address}");
+    exporter.map(Some).with_context(failed)
 }
 
 /// Tells the service manager, for as long as it is polled, that the runtime serves, and when it stops.

@@ -22,6 +22,7 @@ use crate::shutdown::Signals;
 use crate::systemd;
 use crate::upstream::Link;
 pub use control::control_plane;
+pub(crate) use control::exporter;
 pub use replay::replay;
 pub(crate) use sidecar::{Orders, Sidecar};
 

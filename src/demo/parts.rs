@@ -145,9 +145,10 @@ pub(super) struct Plane {
 
 impl Plane {
     pub(super) async fn start(seen: &ControlMetrics, at: &Addresses) -> anyhow::Result<Self> {
-        let plane = ControlPlane::bind(&control_config(at)?, seen.clone()).await?;
-        let pages = plane.exposition()?;
-        let exporter = Exporter::start(&at.prometheus, pages, seen.scrapes.clone()).await?;
+        let config = control_config(at)?;
+        let plane = ControlPlane::bind(&config, seen.clone()).await?;
+        let exporter = app::exporter(&plane, &config, seen).await?;
+        let exporter = exporter.context("the demo's control plane serves no metrics")?;
         let url = plane.url()?;
         let addresses = Addresses {
             agents: url.strip_prefix("http://").unwrap_or(&url).to_owned(),
