@@ -8,6 +8,8 @@ pub mod books;
 mod completed;
 mod desk;
 mod file;
+#[cfg(test)]
+mod place;
 mod post;
 pub mod queue;
 pub mod report;

@@ -1,14 +1,12 @@
 //! The aggregator against a model on prometheus/client_golang: the same reports in, the same page out.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use fastrand::Rng;
 use prometheus::Registry;
 use prost::Message as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use weir::config::control::{By, Labels};
 use weir::control::aggregate::{Aggregator, Reporter, Running, Settings};
 use weir::metrics::control::AggregateMetrics;
@@ -17,7 +15,7 @@ use weir::pb::agent::stats::metric::Label;
 use weir::pb::agent::{Stats, UpdateStatsRequest};
 use weir::wire::stats::StatsRequest;
 
-use crate::support::coderd::program;
+use crate::support::asked::Asked;
 use crate::support::sender::hex;
 use crate::support::wait::wait_for;
 
@@ -31,9 +29,7 @@ struct Pair {
     metrics: AggregateMetrics,
     registry: Registry,
     sent: u64,
-    child: Child,
-    questions: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    model: Asked,
     /// What the model refused, by reason.
     refused: BTreeMap<String, u64>,
 }
@@ -50,11 +46,7 @@ fn labels(agent: u32) -> Labels {
 impl Pair {
     /// `None` where there is no Go.
     fn new(by: By, expiry: Duration, max_series: usize) -> Option<Self> {
-        let mut child = Command::new(program("aggregator")?)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut model = Asked::start("aggregator")?;
         let agents: Vec<_> = (0..AGENTS).map(labels).collect();
         let names = agents.iter().map(|labels| {
             json!({
@@ -77,9 +69,7 @@ impl Pair {
             "expiry_ms": u64::try_from(expiry.as_millis()).unwrap(),
             "max_series": max_series,
         });
-        let mut questions = child.stdin.take().unwrap();
-        writeln!(questions, "{told}").unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        model.tell(told);
 
         let metrics = AggregateMetrics::new().unwrap();
         let registry = Registry::new();
@@ -98,23 +88,16 @@ impl Pair {
             metrics,
             registry,
             sent: 0,
-            child,
-            questions,
-            answers,
+            model,
             refused: BTreeMap::new(),
         })
-    }
-
-    fn ask(&mut self, question: &str) -> Value {
-        writeln!(self.questions, "{question}").unwrap();
-        serde_json::from_str(&self.answers.next().unwrap().unwrap()).unwrap()
     }
 
     /// A report to both.
     async fn report(&mut self, agent: u32, program: &str, metrics: &[Metric]) {
         self.report_here(agent, program, metrics).await;
         let question = format!("report {agent} {program} {}", hex(&encode(metrics)));
-        let refused = self.ask(&question);
+        let refused = self.model.ask(question);
         for (reason, count) in refused.as_object().unwrap() {
             *self.refused.entry(reason.clone()).or_default() += count.as_u64().unwrap();
         }
@@ -137,7 +120,7 @@ impl Pair {
 
     fn rebuilt(&mut self, agent: u32, program: &str) {
         self.aggregator.rebuilt(Reporter::new(agent, program));
-        self.ask(&format!("rebuilt {agent} {program}"));
+        self.model.ask(format_args!("rebuilt {agent} {program}"));
     }
 
     async fn compare(&mut self) {
@@ -146,7 +129,7 @@ impl Pair {
         while let Some(chunk) = collection.next().await.unwrap() {
             page.extend_from_slice(&chunk);
         }
-        let differences = self.ask(&format!("compare {}", hex(&page)));
+        let differences = self.model.ask(format_args!("compare {}", hex(&page)));
         assert_eq!(differences, json!([]), "{}", String::from_utf8_lossy(&page));
     }
 
@@ -170,9 +153,8 @@ impl Pair {
         series.filter(|(_, value)| *value > 0).collect()
     }
 
-    fn end(mut self) {
-        drop(self.questions);
-        assert!(self.child.wait().unwrap().success());
+    fn end(self) {
+        drop(self.model);
         self.running.stop();
     }
 }
@@ -323,12 +305,13 @@ async fn what_expires_leaves_the_page_that_the_model_has() {
             }
         }
         for _ in 0..2 {
-            pair.ask(&format!("pass {}", EXPIRY.as_millis() / 2 + 1));
+            pair.model
+                .ask(format_args!("pass {}", EXPIRY.as_millis() / 2 + 1));
             for agent in 0..AGENTS - 1 {
                 pair.report(agent, "agent", &metrics(agent)).await;
             }
         }
-        assert_eq!(pair.ask("expire"), json!(4));
+        assert_eq!(pair.model.ask("expire"), json!(4));
         pair.compare().await;
         let expired = pair.counted("weir_control_series_expired_total");
         assert_eq!(expired, BTreeMap::from([(String::new(), 4)]));

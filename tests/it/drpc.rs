@@ -1,13 +1,10 @@
 //! The dRPC codec against the reader of the real library.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
-
 use fastrand::Rng;
 use serde_json::Value;
 use weir::wire::drpc::{Assembler, Kind, ProtocolError};
 
-use crate::support::coderd::program;
+use crate::support::asked::Asked;
 
 /// Streams that are compared; a million were seen to agree.
 const STREAMS: usize = 20_000;
@@ -17,21 +14,10 @@ type Seen = (Vec<(u8, u64, u64, String)>, Option<&'static str>);
 
 #[test]
 fn any_stream_is_read_as_the_reference_reads_it() {
-    let Some(wirecheck) = program("wirecheck") else {
+    let Some(mut wirecheck) = Asked::start("wirecheck") else {
         return;
     };
-    let mut child = Command::new(wirecheck)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut questions = child.stdin.take().unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut ask = |stream: &[u8]| {
-        writeln!(questions, "drpc {}", hex(stream)).unwrap();
-        let view: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
-        theirs(&view)
-    };
+    let mut ask = |stream: &[u8]| theirs(&wirecheck.ask(format_args!("drpc {}", hex(stream))));
     let mut random = Rng::with_seed(7);
     let (mut faulty, mut unseen) = (0, 0);
     for _ in 0..STREAMS {
@@ -57,8 +43,6 @@ fn any_stream_is_read_as_the_reference_reads_it() {
         (STREAMS / 10..STREAMS * 9 / 10).contains(&faulty),
         "{faulty}"
     );
-    drop(questions);
-    assert!(child.wait().unwrap().success());
 }
 
 /// Frames that mostly follow one another as they should, cut short or garbled here and there.

@@ -1,12 +1,9 @@
 //! Stats requests against protobuf-go.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
 use weir::wire::stats::{RawMetric, StatsRequest};
 
-use crate::support::coderd::program;
+use crate::support::asked::Asked;
 use crate::support::mutate::Mutator;
 use crate::support::sender::hex;
 
@@ -15,21 +12,13 @@ const REQUESTS: u64 = 20_000;
 
 #[test]
 fn any_request_is_read_as_the_reference_reads_it() {
-    let Some(wirecheck) = program("wirecheck") else {
+    let Some(mut wirecheck) = Asked::start("wirecheck") else {
         return;
     };
-    let mut child = Command::new(wirecheck)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut questions = child.stdin.take().unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
     let (mut refused, mut metrics) = (0, 0);
     for seed in 0..REQUESTS {
         let request = Mutator::new(seed).stats_bytes();
-        writeln!(questions, "stats {}", hex(&request)).unwrap();
-        let theirs: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        let theirs = wirecheck.ask(format_args!("stats {}", hex(&request)));
         match StatsRequest::read(request.clone().into()) {
             Ok(ours) => {
                 let ours: Vec<_> = ours.metrics().map(view).collect();
@@ -53,8 +42,6 @@ fn any_request_is_read_as_the_reference_reads_it() {
         "{refused}"
     );
     assert!(metrics > 2000, "{metrics}");
-    drop(questions);
-    assert!(child.wait().unwrap().success());
 }
 
 fn view(raw: RawMetric<'_>) -> Value {

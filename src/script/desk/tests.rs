@@ -2,27 +2,16 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::metrics::Metrics;
 use crate::pb::agent::Timing;
+use crate::script::place::Place;
 use crate::script::queue;
 use crate::upstream::{Outcome, Rpc};
 
-struct Place {
-    directory: TempDir,
-    socket: PathBuf,
-}
-
 impl Place {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("weir.sock");
-        Self { directory, socket }
-    }
-
     fn desk(&self) -> Desk {
         Desk::open(&self.socket, Metrics::new().unwrap().scripts)
     }

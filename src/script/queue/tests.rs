@@ -2,23 +2,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::*;
-
-struct Place {
-    directory: TempDir,
-    socket: PathBuf,
-}
+use crate::script::place::Place;
 
 impl Place {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("weir.sock");
-        Self { directory, socket }
-    }
-
     fn file(&self) -> PathBuf {
         self.directory.path().join("weir.sock.queue")
     }

@@ -1,6 +1,7 @@
 //! What several tests need.
 
 pub mod agent;
+pub mod asked;
 pub mod certificates;
 pub mod coderd;
 pub mod control;

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -13,6 +12,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"weir.test/interop/internal/lines"
 )
 
 // A line holds at most a page of 32 MiB, in hex.
@@ -24,7 +25,7 @@ func main() {
 	flag.Parse()
 	err := error(nil)
 	if *page == "" {
-		err = run(os.Stdin, os.Stdout)
+		err = lines.Answer(os.Stdin, os.Stdout, maxLine, func(line string) any { return answer(line) })
 	} else {
 		err = bench(*page, *rounds, os.Stdout)
 	}
@@ -32,24 +33,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "expocheck:", err)
 		os.Exit(1)
 	}
-}
-
-func run(in io.Reader, out io.Writer) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
-	w := bufio.NewWriter(out)
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	for lines.Scan() {
-		if err := encoder.Encode(answer(lines.Text())); err != nil {
-			return err
-		}
-		// The other side may wait for this answer before it asks again.
-		if err := w.Flush(); err != nil {
-			return err
-		}
-	}
-	return lines.Err()
 }
 
 // verdict is what both parsers make of a page.

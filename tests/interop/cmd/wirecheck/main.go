@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"storj.io/drpc/drpcwire"
 
+	"weir.test/interop/internal/lines"
 	"weir.test/interop/internal/pb"
 )
 
@@ -32,21 +32,10 @@ func main() {
 }
 
 func run(in io.Reader, out io.Writer) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
-	w := bufio.NewWriter(out)
-	encoder := json.NewEncoder(w)
-	for lines.Scan() {
-		verb, argument, _ := strings.Cut(lines.Text(), " ")
-		if err := encoder.Encode(answer(verb, argument)); err != nil {
-			return err
-		}
-		// The other side may wait for this answer before it asks again.
-		if err := w.Flush(); err != nil {
-			return err
-		}
-	}
-	return lines.Err()
+	return lines.Answer(in, out, maxLine, func(line string) any {
+		verb, argument, _ := strings.Cut(line, " ")
+		return answer(verb, argument)
+	})
 }
 
 // failure is the answer to what could not be decoded.
